@@ -1,0 +1,445 @@
+/*
+ * zfpm.h: every shared struct and prototype, grouped by file, lowest file last
+ * in the calling order (see the table of files in README).
+ */
+#ifndef ZFPM_H
+#define ZFPM_H
+
+#include <sys/types.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fcgi.h"
+
+#define ZFPM_VERSION		"0.1"
+#define MAX_WORKERS		100000	/* upper bound of max_workers */
+#define MAX_CONNECTIONS		1000	/* upper bound of an app's connections */
+#define MAX_APPS		16	/* apps that one pool can name */
+#define POOL_NAME_LEN		255
+#define TEXT_LEN		256	/* of a reason that travels in a message */
+
+/* ---- conf.c: zfpm.conf -> struct conf; read as root, before the fork ------- */
+
+enum timeout_kind {
+	TIMEOUT_WAIT,		/* queued, no worker free */
+	TIMEOUT_APP,		/* the application neither gives nor takes a byte */
+	TIMEOUT_SERVER,		/* the web server neither gives nor takes a byte */
+	TIMEOUT_REQUEST,	/* from the first byte to the end */
+	TIMEOUT_IDLE,		/* a worker with nothing to do is retired */
+	TIMEOUT_KILL,		/* between SIGTERM and SIGKILL */
+	TIMEOUT_KINDS
+};
+
+enum server_close {
+	SERVER_CLOSE_FINISH,	/* the script goes on, its output is discarded */
+	SERVER_CLOSE_ABORT,	/* the application's connection is closed */
+};
+
+struct conf_env {		/* `env NAME VALUE`; a later one of the same name wins */
+	struct conf_env	*next;	/* in the order of the file */
+	const char	*name;
+	const char	*value;	/* a template in a pattern pool (%1, %p) */
+};
+
+struct conf_rlimit {
+	struct conf_rlimit *next;
+	int		 resource;	/* RLIMIT_... */
+	const char	*name;		/* as configured, for messages */
+	struct rlimit	 limit;
+};
+
+struct conf_net {		/* `allow CIDR`, family AF_INET or AF_INET6 */
+	struct conf_net	*next;
+	int		 family;
+	uint8_t		 addr[16];
+	int		 prefix_len;
+};
+
+struct conf_listen {
+	struct conf_listen *next;
+	const char	*file;		/* where it was configured */
+	int		 line;
+	const char	*address;	/* a path, HOST:PORT or [HOST]:PORT, as configured */
+	struct sockaddr_storage sa;
+	socklen_t	 sa_len;
+	uid_t		 uid;		/* owner of a Unix socket, (uid_t)-1 = leave */
+	gid_t		 gid;		/* (gid_t)-1 = leave */
+	mode_t		 mode;		/* default 0660 */
+	const char	*key_file;	/* NULL: no key */
+	const char	*key;		/* its first line */
+	size_t		 key_len;
+	uid_t		*allow_uids;	/* peers of a Unix socket; none = all that can connect */
+	int		 nallow_uids;
+	struct conf_net	*allow;		/* peers of a TCP socket; never empty for one */
+	int		 fd;		/* master.c binds it; -1 before */
+};
+
+struct conf_app {
+	const char	*name;
+	const char	*file;
+	int		 line;
+	char		**argv;		/* argv[0] is an absolute path; NULL at the end */
+	struct conf_env	*env;
+	char		**extensions;	/* NULL at the end; NULL itself: any */
+	unsigned	 roles;		/* bit 1 << enum fcgi_role */
+	int		 connections;	/* requests at a time on one process */
+};
+
+struct conf_pool {
+	struct conf_pool *hash_next;	/* of the exact names with one hash */
+	const char	*name;		/* or the pattern, with one '*' */
+	const char	*file;
+	int		 line;
+	int		 index;		/* in conf->pools */
+	int		 star;		/* offset of '*' in a pattern, -1 in an exact name */
+	const char	*user;		/* templates where star != -1 */
+	const char	*group;		/* NULL: the user's own */
+	char		**groups;	/* supplementary groups beside initgroups'; NULL: none */
+	struct conf_app	**apps;		/* the first is the default */
+	int		 napps;
+	int		 max_workers;
+	int		 max_queue;
+	int		 max_requests;	/* 0: no limit */
+	const char	*directory;	/* NULL: the root of what the process sees */
+	const char	*chroot;	/* NULL: none */
+	mode_t		 umask;
+	int		 nice;		/* added to zfpm's own */
+	struct conf_rlimit *rlimits;
+	struct conf_env	*env;
+	int64_t		 timeout_ms[TIMEOUT_KINDS];
+	size_t		 buffer_request;
+	size_t		 buffer_response;
+	enum server_close on_server_close;
+};
+
+enum log_target { LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_FILE };
+
+struct conf {
+	const char	*file;
+	struct conf_listen *listens;
+	struct conf_app	**apps;
+	int		 napps;
+	struct conf_pool **pools;	/* in the order of the file */
+	int		 npools;
+	struct conf_pool **hash;	/* exact names; hash_size is a power of two */
+	size_t		 hash_size;
+	const char	*run_dir;
+	const char	*router_user;
+	enum log_target	 log_target;
+	const char	*log_file;	/* LOG_TO_FILE */
+	int		 log_level;
+	int		 max_workers;	/* of all pools together */
+	uid_t		 min_uid;
+	gid_t		 min_gid;
+	size_t		 max_params;
+};
+
+/*
+ * Read a configuration file with all that it includes. Errors go to standard
+ * error as FILE:LINE: what is wrong, all of them in one run. Returns NULL if
+ * there were any. check_names also looks up every user, group and command
+ * (zfpm -t). The result lives until the process ends.
+ */
+struct conf	*conf_load(const char *file, bool check_names);
+
+/* Say on standard output what a configuration holds, and warn of what is unwise (zfpm -t). */
+void		 conf_summary(const struct conf *);
+
+/* The pool that serves a name: the exact one, else the first pattern that matches, else NULL. */
+struct conf_pool *conf_find(const struct conf *, const char *name);
+
+/* 1 if a name of a pool is well-formed (1 to 255 of A-Za-z0-9._-, no dot first). */
+int		 conf_name_ok(const char *name);
+
+/*
+ * Put the template into buf with %1 and %p replaced for the pool called name;
+ * %% is a percent sign. Returns 0, or -1 if it does not fit.
+ */
+int		 conf_expand(char *buf, size_t size, const char *template, const struct conf_pool *, const char *name);
+
+/* ---- ipc.c: messages between master and router ----------------------------- */
+
+enum msg_type {
+	/* router to master */
+	MSG_PONG = 1,		/* answer to MSG_PING */
+	MSG_SPAWN,		/* worker, pool, app, name: start one */
+	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill` */
+	/* master to router */
+	MSG_PING,
+	MSG_STARTED,		/* worker, pid, and the read end of its error pipe as descriptor */
+	MSG_FAILED,		/* worker, text: STEP: REASON; the worker is forgotten */
+	MSG_EXITED,		/* worker, pid, value: its wait status; forgotten too */
+	MSG_QUIT,		/* accept no more; finish what there is and exit. value: 1 = refuse what is queued */
+};
+
+/*
+ * One message, always sent and received whole. From the router it is hostile:
+ * master.c checks every field. Unused fields are zero.
+ */
+struct msg {
+	uint32_t	 type;			/* enum msg_type */
+	uint32_t	 worker;		/* the router's number for a worker, never used twice */
+	uint32_t	 pool;			/* index in conf->pools */
+	uint32_t	 app;			/* index in that pool's apps */
+	int32_t		 pid;
+	int32_t		 value;
+	char		 text[TEXT_LEN];	/* SPAWN: the pool's name; FAILED: the reason; NUL at the end */
+};
+
+/*
+ * Send one message, with fd if it is not -1 (which stays the caller's). Returns
+ * 0 or -1 with errno; EAGAIN only if wait is false and the socket is full.
+ */
+int	 ipc_send(int sock, const struct msg *, int fd, bool wait);
+
+/*
+ * Receive one message without waiting. Returns 1; 0 at the end of the stream; -1 with errno
+ * (EAGAIN: nothing there; EBADMSG: not a whole message). *fd becomes a
+ * descriptor of the caller's, close-on-exec, or -1.
+ */
+int	 ipc_recv(int sock, struct msg *, int *fd);
+
+/* ---- master.c: root. Spawns, reaps, kills; never reads the network ---------- */
+
+/*
+ * Bind the sockets, start the router and run until told to stop; returns the exit status.
+ * ready_fd, if not -1, gets one byte and is closed as soon as requests can come.
+ */
+int	 master_run(struct conf *, int ready_fd);
+
+/* ---- spawn.c: root, then the pool's user. From fork to exec ------------------ */
+
+#define SPAWN_STEP_LEN	24
+
+/* What the child reports over the close-on-exec pipe when a step fails. */
+struct spawn_error {
+	char		 step[SPAWN_STEP_LEN];	/* "setuid", "user", "chroot" ... */
+	char		 reason[TEXT_LEN - SPAWN_STEP_LEN - 8];
+};
+
+struct spawned {
+	pid_t		 pid;
+	int		 report_fd;	/* struct spawn_error, or its end when exec has succeeded */
+	int		 error_fd;	/* read end of the error pipe */
+};
+
+/*
+ * Start one worker of a pool with the application's listening socket at
+ * socket_path (created, owned by the router's user, and the caller's to unlink).
+ * Returns 0, or -1 with the failed step in *err; then nothing is left behind.
+ */
+int	 spawn_worker(const struct conf *, const struct conf_pool *, const struct conf_app *,
+	    const char *pool_name, const char *socket_path, uid_t router_uid, gid_t router_gid,
+	    struct spawned *, struct spawn_error *err);
+
+/*
+ * Find the user of a pool, group and uid checked against what may ever run
+ * (uid 0, min_uid, ...). Also used by zfpm -t. Returns 0 or -1 with *err.
+ */
+struct spawn_user {
+	const char	*name;		/* valid until the next call */
+	const char	*home;
+	uid_t		 uid;
+	gid_t		 gid;
+};
+int	 spawn_find_user(const struct conf *, const char *user, const char *group, struct spawn_user *, struct spawn_error *err);
+
+/* Is this command one that may run for uid? Returns 0 or -1 with *err. */
+int	 spawn_check_command(const char *path, uid_t uid, struct spawn_error *err);
+
+/* ---- router.c: user zfpm, chrooted. The poll loop ---------------------------- */
+
+/*
+ * In the forked child: give up root for good and route until the end. first_worker is the first
+ * number for a worker that no router before has used.
+ */
+_Noreturn void router_run(const struct conf *, int master_fd, uint32_t first_worker);
+
+/* ---- buffers, used by request.c ----------------------------------------------- */
+
+/*
+ * Bytes under way in one direction: a chain of blocks, only while there are
+ * bytes. A chain holds whole records, so another record can follow at any time.
+ */
+#define BLOCK_DATA	(FCGI_HEADER_LEN + FCGI_MAX_CONTENT + 57)
+struct block {
+	struct block	*next;
+	uint32_t	 head;		/* first byte that is still to be written */
+	uint32_t	 tail;		/* end of the bytes */
+	uint8_t		 data[BLOCK_DATA];
+};
+struct chain {
+	struct block	*first, *last;
+	size_t		 len;		/* bytes in all blocks */
+};
+
+/* ---- timeout.c: the earliest deadline ------------------------------------------ */
+
+enum timer_kind { TIMER_REQUEST, TIMER_WORKER, TIMER_POOL };
+
+struct timer {			/* embedded in what it times */
+	enum timer_kind	 kind;
+	int		 slot;		/* in the heap, -1 = not there */
+	int64_t		 key_ms;	/* its place in the heap; never later than due_ms */
+	int64_t		 due_ms;	/* the deadline, monotonic; 0 = disarmed */
+};
+
+/*
+ * Arm, or arm anew; moving a deadline away costs nothing. timeout_arm() returns
+ * -1 if there is no memory for one more timer (only when it was not in the heap).
+ */
+void		 timeout_init(struct timer *, enum timer_kind);
+int		 timeout_arm(struct timer *, int64_t due_ms);
+void		 timeout_disarm(struct timer *);
+void		 timeout_remove(struct timer *);	/* before its memory goes */
+/* A timer that is due, disarmed by this call, or NULL. */
+struct timer	*timeout_pop(int64_t now_ms);
+/* When the next timer may be due, or 0 if none is armed. Never too late, sometimes too early. */
+int64_t		 timeout_next(void);
+
+/* ---- pool.c: who serves, who waits, who is evicted ------------------------------- */
+
+enum worker_state {
+	WORKER_STARTING,	/* asked of the master */
+	WORKER_IDLE,		/* can take a request: busy < connections */
+	WORKER_BUSY,		/* all its connections serve */
+	WORKER_LEAVING,		/* its request was given up; wait until it comes back to accept() */
+	WORKER_STOPPING,	/* the master has been told to stop it; wait for its exit */
+};
+
+/* One connection to a worker. */
+struct link {
+	struct worker	*worker;
+	struct request	*request;	/* that it serves; NULL if idle or unconnected */
+	int		 fd;		/* -1: not connected */
+	int		 slot;		/* in the router's poll set, -1 = not there */
+};
+
+struct worker {
+	enum worker_state state;
+	uint32_t	 number;	/* the master knows it by this */
+	pid_t		 pid;		/* 0 until started; for messages only */
+	struct pool	*pool;
+	int		 app;		/* index in pool->apps */
+	struct worker	*pool_prev, *pool_next;	/* all workers of the pool */
+	struct worker	*idle_prev, *idle_next;	/* of its app, most recently used first */
+	struct worker	*lru_prev, *lru_next;	/* idle workers of all pools, longest idle first */
+	struct timer	 timer;		/* idle: retire; leaving: overdue */
+	int64_t		 idle_ms;	/* since when it has been idle */
+	uint64_t	 requests;	/* completed */
+	int		 busy;		/* links with a request */
+	int		 error_fd;	/* its standard error; -1 if closed */
+	char		 line[256];	/* an unfinished line of that */
+	int		 line_len;
+	int64_t		 line_second;	/* the rate limit: in this second ... */
+	int		 line_count;	/* ... so many lines were logged */
+	bool		 refused;	/* died before it took its first request: a failed start */
+	int		 nlinks;
+	struct link	 links[];	/* connections of the app */
+};
+
+struct pool_app {
+	struct worker	*idle_first, *idle_last;
+	struct request	*queue_first, *queue_last;	/* by r->queue_next; first in, first out */
+	int		 starting;
+	int		 alive;		/* starting, idle, busy or leaving */
+	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
+	int64_t		 retry_ms;	/* not before this time */
+	char		 reason[TEXT_LEN];	/* why the last start failed */
+};
+
+struct pool {			/* the living part of a pool: exists while it has workers or requests */
+	struct pool	*hash_next;
+	const struct conf_pool *conf;
+	struct worker	*workers;
+	struct timer	 timer;		/* end of a back-off */
+	int		 nworkers;	/* not yet exited */
+	int		 busy;		/* requests being served */
+	int		 queued;
+	int		 waiting;	/* it is in the list of pools that want something */
+	struct pool	*wait_prev, *wait_next;
+	struct pool_app	*apps;		/* conf->napps of them */
+	char		 name[POOL_NAME_LEN + 1];
+};
+
+enum pool_action {
+	POOL_NOTHING,		/* no pool wants anything that can be had now */
+	POOL_SERVE,		/* request, link: begin it there */
+	POOL_START,		/* worker: ask the master for it */
+	POOL_STOP,		/* worker: retire it */
+	POOL_REFUSE,		/* request, and pool's app reason: fail it */
+};
+
+struct pool_step {
+	struct request	*request;
+	struct worker	*worker;
+	struct link	*link;
+};
+
+/* ---- request.c: one request between web server and worker -------------------------- */
+
+enum req_state {
+	REQ_IDLE,	/* a kept connection with no request */
+	REQ_PARAMS,	/* reading BEGIN_REQUEST and PARAMS from the web server */
+	REQ_BODY,	/* collecting a small body, so that it holds no worker */
+	REQ_QUEUED,	/* no worker yet; linked in its app's queue */
+	REQ_RELAY,	/* a worker has it: STDIN goes up, STDOUT and STDERR come down */
+	REQ_LOST,	/* the worker's connection broke; the master may still tell why */
+	REQ_DRAIN,	/* the worker is done; the last bytes go to the web server */
+	REQ_DEAD,	/* freed by router_sweep(), never inside a handler */
+};
+
+#define METHOD_LEN	32
+#define URI_LEN		512
+#define SCRIPT_LEN	1024
+
+struct request;			/* its fields: request section, below in this file once settled */
+
+/* ---- log.c: called from anywhere, calls nothing -------------------------------------- */
+
+enum { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+/* Where lines go from now on; fd is for LOG_TO_STDERR and LOG_TO_FILE and stays the caller's. */
+void	 log_init(const char *process, enum log_target, int fd, int level);
+bool	 log_enabled(int level);
+/* With strerror(errno). Bytes that are not printable ASCII or UTF-8 text come out as \xHH. */
+void	 log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void	 log_warnx(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void	 log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void	 log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void fatalx(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* "exited with status 3", "exited on signal 9 (SIGKILL)"; in a static buffer. */
+const char *log_wait_status(int status);
+
+/* ---- os.c: all that POSIX.1-2008 lacks ------------------------------------------------- */
+
+int64_t	 os_now_ms(void);		/* monotonic */
+int	 os_set_groups(size_t n, const gid_t *);
+int	 os_chroot(const char *);
+void	 os_close_from(int first);
+int	 os_peer_uid(int fd, uid_t *);
+int	 os_die_with_parent(pid_t parent, int sig);	/* -1: cannot; parent already gone: exits */
+int	 os_no_new_privileges(void);
+void	 os_title_init(int argc, char **argv);
+void	 os_title(const char *);
+int	 os_accept(int fd);		/* non-blocking, close-on-exec */
+int	 os_pipe(int fd[2]);		/* close-on-exec */
+int	 os_socketpair(int type, int sv[2]);	/* AF_UNIX, close-on-exec */
+
+/*
+ * Descriptors that seldom have anything to say (the workers' error pipes), out of
+ * the poll set: os_watch_open() gives one descriptor to poll for all of them.
+ */
+int	 os_watch_open(void);
+int	 os_watch_add(int watch, int fd, void *data);
+void	 os_watch_remove(int watch, int fd);
+int	 os_watch_ready(int watch, void **data, int n);	/* the data of up to n that can be read */
+
+#endif
