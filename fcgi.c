@@ -51,14 +51,12 @@ int
 fcgi_read(struct fcgi_reader *r, const uint8_t **buf, size_t *len, struct fcgi_part *part)
 {
 	size_t n;
-	int first;
 
 	if (r->hdr_len == FCGI_HEADER_LEN && r->content_left == 0)
 		skip_padding(r, buf, len);
 	if (*len == 0)
 		return 0;
 
-	first = 0;
 	if (r->hdr_len < FCGI_HEADER_LEN) {
 		/* Not one byte more is read from a peer that speaks something else. */
 		if (r->hdr_len == 0 && (*buf)[0] != FCGI_VERSION_1)
@@ -81,12 +79,11 @@ fcgi_read(struct fcgi_reader *r, const uint8_t **buf, size_t *len, struct fcgi_p
 		/* An empty record is a part of its own; any other one needs a byte to be a part. */
 		if (*len == 0 && r->content_len > 0)
 			return 0;
-		first = 1;
 	}
 
 	n = r->content_left < *len ? r->content_left : *len;
 	part->type = r->type;
-	part->first = first || r->content_left == r->content_len;
+	part->first = r->content_left == r->content_len;
 	part->id = r->id;
 	part->content_len = r->content_len;
 	part->len = n;
@@ -171,7 +168,7 @@ fcgi_pair_get(const uint8_t *buf, size_t len, size_t max, struct fcgi_pair *pair
 size_t
 fcgi_pair_size(size_t name_len, size_t value_len)
 {
-	return (name_len <= LENGTH_SHORT ? 1 : 4) + (value_len <= LENGTH_SHORT ? 1 : 4) + name_len + value_len;
+	return (name_len <= LENGTH_SHORT ? 1U : 4U) + (value_len <= LENGTH_SHORT ? 1U : 4U) + name_len + value_len;
 }
 
 size_t
