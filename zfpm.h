@@ -420,26 +420,39 @@ const char *log_wait_status(int status);
 
 /* ---- os.c: all that POSIX.1-2008 lacks ------------------------------------------------- */
 
-int64_t	 os_now_ms(void);		/* monotonic */
+int64_t	 os_now_ms(void);			/* monotonic */
+/* These five are the system's own calls: 0, or -1 with errno. */
 int	 os_set_groups(size_t n, const gid_t *);
 int	 os_chroot(const char *);
-void	 os_close_from(int first);
-int	 os_peer_uid(int fd, uid_t *);
-int	 os_die_with_parent(pid_t parent, int sig);	/* -1: cannot; parent already gone: exits */
-int	 os_no_new_privileges(void);
-void	 os_title_init(int argc, char **argv);
-void	 os_title(const char *);
-int	 os_accept(int fd);		/* non-blocking, close-on-exec */
-int	 os_pipe(int fd[2]);		/* close-on-exec */
+int	 os_pipe(int fd[2]);			/* close-on-exec */
 int	 os_socketpair(int type, int sv[2]);	/* AF_UNIX, close-on-exec */
+int	 os_peer_uid(int fd, uid_t *);		/* of a connected Unix socket */
+/* A descriptor or -1 with errno; non-blocking, close-on-exec. */
+int	 os_accept(int fd);
+int	 os_socket(int family, int type);
+/* All groups of a user, gid first; *n is the room, then the number. -1 if the room is too small. */
+int	 os_user_groups(const char *user, gid_t gid, gid_t *gids, int *n);
+void	 os_close_from(int first);		/* every descriptor from this one on */
+/* Get sig when parent, which has to be our parent now, dies; exits if it is dead already. */
+void	 os_die_with_parent(pid_t parent, int sig);
+/* No exec gives more rights than we have, and no other process may look into us. 0 or -1. */
+int	 os_no_new_privileges(void);
+/* Let os_title() change what ps shows. Copies argv and environ; 0, or -1 with errno. */
+int	 os_title_init(int argc, char **argv);
+void	 os_title(const char *);
+/* Has the peer of this Unix socket left unread what we wrote? 0 also where the system can not tell. */
+int	 os_unread(int fd);
+/* Tell systemd, if NOTIFY_SOCKET asks for it. 0, or -1 with errno. */
+int	 os_notify(const char *state);
 
 /*
- * Descriptors that seldom have anything to say (the workers' error pipes), out of
- * the poll set: os_watch_open() gives one descriptor to poll for all of them.
+ * Descriptors that seldom have anything to say (the workers' error pipes), kept
+ * out of the poll set: os_watch_open() gives one descriptor to poll for all of
+ * them, or -1 where there is none: then ask os_watch_ready() once a second.
  */
 int	 os_watch_open(void);
-int	 os_watch_add(int watch, int fd, void *data);
+int	 os_watch_add(int watch, int fd, void *data);		/* 0 or -1 with errno */
 void	 os_watch_remove(int watch, int fd);
-int	 os_watch_ready(int watch, void **data, int n);	/* the data of up to n that can be read */
+int	 os_watch_ready(int watch, void **data, int n);		/* how many can be read; their data */
 
 #endif
