@@ -1,0 +1,375 @@
+# shellcheck shell=sh
+# t/lib.sh: what the tests share. POSIX sh, TAP on standard output. Owns the
+# temporary directory, the test's users, its ports and its processes, and takes
+# them away at the end, however that comes. Never ends a process that the test
+# did not start, never waits for a time where it can wait for a condition.
+#
+# In a test: $t this directory, $top the sources, $tmp a directory of its own
+# that everybody may enter, $bin the tests' programs where every user can run
+# them, $zfpm the binary, $module mod_zfpm.so, $sock zfpm's socket.
+#
+#   plan N                          first of all
+#   ok STATUS TITLE                 passes when STATUS is 0: grep -q x f; ok $? "x is in f"
+#   passes TITLE COMMAND...         passes when the command succeeds
+#   fails TITLE COMMAND...          passes when it does not
+#   is GOT WANT TITLE, isnt GOT UNWANTED TITLE
+#   like GOT ERE TITLE, unlike GOT ERE TITLE      any line of GOT
+#   diag TEXT..., skip N REASON, skip_all REASON (instead of plan)
+#   make_user NAME                  $NAME: a new user with a group of its own, $NAME_home its home (0755)
+#   free_port                       prints a port of 127.0.0.1 that nobody uses, and keeps it for this test
+#   track PID                       end this process at the end of the test
+#   make_conf FILE <text            zfpm.conf from text, see below
+#   start_zfpm <text                run it; $zfpm_pid. An older one is stopped first
+#   stop_zfpm [SIGNAL]              end it; $zfpm_status
+#   router_pid                      prints the router's process id
+#   workers [USER]                  prints the process ids of the workers, of all or of one user
+#   request POOL [QUERY...]         one request through $sock; the response on standard output
+#   wait_until COMMAND...           until it succeeds; fails after $patience seconds
+#   wait_for_log ERE, log_has ERE   zfpm's log, $tmp/zfpm.log
+#   gone PID                        true if there is no such process, or only its remains
+#
+# make_conf replaces @t@ @top@ @tmp@ @bin@ @sock@, and @NAME@ by the user that
+# make_user NAME made; @user@ and @other@ are made when they are first met.
+# Where the text has none of its own it adds listen, run_dir, router_user, log
+# and log_level (debug), behind it, so that line numbers stay.
+
+t=$(cd "${0%/*}" && pwd)
+top=${t%/*}
+zfpm=${ZFPM_BUILD:-$top}/zfpm
+# shellcheck disable=SC2034 # for the tests
+module=$top/mod_zfpm.so
+patience=${PATIENCE:-20}
+# shellcheck disable=SC2034 # for the tests
+zfpm_pid='' zfpm_status=''
+lib_tests=0 lib_failed=0 lib_tracked='' lib_users='' lib_names='' lib_conf=''
+
+diag() { printf '%s\n' "$*" | sed 's/^/# /' >&2; }
+plan() { echo "1..$1"; }
+
+skip_all() {
+	echo "1..0 # SKIP $*"
+	exit 0
+}
+
+skip() {
+	lib_n=$1
+	shift
+	while [ "$lib_n" -gt 0 ]; do
+		lib_n=$((lib_n - 1))
+		lib_tests=$((lib_tests + 1))
+		echo "ok $lib_tests # SKIP $*"
+	done
+}
+
+ok() {
+	lib_tests=$((lib_tests + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $lib_tests - $2"
+		return 0
+	fi
+	echo "not ok $lib_tests - $2"
+	lib_failed=$((lib_failed + 1))
+	return 1
+}
+
+passes() {
+	lib_title=$1
+	shift
+	if "$@"; then
+		ok 0 "$lib_title"
+	else
+		ok 1 "$lib_title" || diag "failed: $*"
+	fi
+}
+
+fails() {
+	lib_title=$1
+	shift
+	if "$@"; then
+		ok 1 "$lib_title" || diag "did not fail: $*"
+	else
+		ok 0 "$lib_title"
+	fi
+}
+
+is() {
+	if [ "$1" = "$2" ]; then
+		ok 0 "$3"
+	else
+		ok 1 "$3" || diag "     got: $1
+expected: $2"
+	fi
+}
+
+isnt() {
+	if [ "$1" != "$2" ]; then
+		ok 0 "$3"
+	else
+		ok 1 "$3" || diag "not expected: $1"
+	fi
+}
+
+like() {
+	if printf '%s\n' "$1" | grep -Eq -e "$2"; then
+		ok 0 "$3"
+	else
+		ok 1 "$3" || diag "           got: $1
+does not match: $2"
+	fi
+}
+
+unlike() {
+	if printf '%s\n' "$1" | grep -Eq -e "$2"; then
+		ok 1 "$3" || diag "    got: $1
+matches: $2"
+	else
+		ok 0 "$3"
+	fi
+}
+
+wait_until() {
+	lib_end=$(($(date +%s) + patience))
+	until "$@"; do
+		[ "$(date +%s)" -lt "$lib_end" ] || return 1
+		sleep 0.02
+	done
+}
+
+gone() {
+	case $(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) in
+	'' | Z | X) return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
+track() { lib_tracked="$lib_tracked $1"; }
+
+log_has() { grep -Eq -e "$1" "$tmp/zfpm.log" 2>/dev/null; }
+
+wait_for_log() {
+	wait_until log_has "$1" && return 0
+	diag "not in the log: $1"
+	return 1
+}
+
+# Two tests must not change /etc/passwd at one time.
+lib_locked() {
+	(
+		flock 9
+		"$@"
+	) 9>"$lib_lock/zfpm-test.lock"
+}
+
+make_user() {
+	lib_i=0
+	until lib_locked useradd --user-group --no-create-home --shell /bin/sh \
+	    --home-dir "$tmp/home/$1" "zt$$x$lib_i$1" 2>"$tmp/useradd.err"; do
+		lib_i=$((lib_i + 1))
+		if [ "$lib_i" -gt 20 ]; then
+			diag "useradd: $(cat "$tmp/useradd.err")"
+			exit 1
+		fi
+	done
+	lib_users="$lib_users zt$$x$lib_i$1"
+	lib_names="$lib_names $1"
+	mkdir -p "$tmp/home/$1"
+	chown "zt$$x$lib_i$1:" "$tmp/home/$1"
+	eval "$1=zt$$x$lib_i$1 ${1}_home=\$tmp/home/$1"
+}
+
+# Below the range from which the kernel takes the ports of outgoing connections.
+free_port() {
+	perl -MIO::Socket::INET -e '
+		for (1 .. 1000) {
+			my $p = 10000 + int rand 20000;
+			mkdir "$ARGV[0]/zfpm-test-port.$p" or next;
+			if (IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $p, Listen => 1)) {
+				open my $f, ">>", "$ARGV[1]/ports" or die;
+				print $f "$p\n";
+				print "$p\n";
+				exit 0;
+			}
+			rmdir "$ARGV[0]/zfpm-test-port.$p";
+		}
+		die "no free port\n";' "$lib_lock" "$tmp"
+}
+
+make_conf() {
+	lib_conf=$(cat)
+	for lib_name in user other; do
+		case "$lib_conf $lib_names " in
+		*"@$lib_name@"*" $lib_name "*) ;;
+		*"@$lib_name@"*) make_user "$lib_name" ;;
+		esac
+	done
+	set -- "$1" -e "s|@t@|$t|g;s|@top@|$top|g;s|@tmp@|$tmp|g;s|@bin@|$bin|g;s|@sock@|$sock|g"
+	for lib_name in $lib_names; do
+		eval "set -- \"\$@\" -e \"s|@$lib_name@|\$$lib_name|g\""
+	done
+	lib_file=$1
+	shift
+	{
+		printf '%s\n' "$lib_conf" | sed "$@"
+		lib_has listen || echo "listen $sock"
+		lib_has run_dir || echo "run_dir $tmp/run"
+		lib_has router_user || echo "router_user nobody"
+		lib_has log || echo "log $tmp/zfpm.log"
+		lib_has log_level || echo "log_level debug"
+	} >"$lib_file"
+	chmod 644 "$lib_file"
+}
+lib_has() { printf '%s\n' "$lib_conf" | grep -Eq "^[[:space:]]*$1[[:space:]]"; }
+
+# One FCGI_GET_VALUES to the first socket that the file listens on. A closed
+# connection is an answer too: somebody who is not allowed is shown the door.
+zfpm_answers() {
+	perl -MSocket -e '
+		my ($addr) = grep { defined } map { /^\s*listen\s+(\S+)/ ? $1 : undef } <STDIN>;
+		my ($s, $sa);
+		if ($addr =~ m{^/}) {
+			socket $s, AF_UNIX, SOCK_STREAM, 0;
+			$sa = pack_sockaddr_un($addr);
+		} else {
+			my ($host, $port) = $addr =~ /^(.*):(\d+)$/;
+			socket $s, $host =~ s/^\[(.*)\]$/$1/ ? AF_INET6 : AF_INET, SOCK_STREAM, 0;
+			$sa = $host =~ /:/ ? pack_sockaddr_in6($port, Socket::inet_pton(AF_INET6, $host)) :
+			    pack_sockaddr_in($port, inet_aton($host));
+		}
+		connect $s, $sa or exit 1;
+		alarm 5;
+		syswrite $s, pack "C8", 1, 9, 0, 0, 0, 0, 0, 0;
+		sysread $s, my $answer, 8;' <"$tmp/zfpm.conf" 2>/dev/null
+}
+
+zfpm_settled() { gone "$zfpm_pid" || zfpm_answers; }
+
+start_zfpm() {
+	make_conf "$tmp/zfpm.conf"
+	stop_zfpm TERM
+	if ! [ -x "$zfpm" ]; then
+		diag "no $zfpm: make"
+		exit 1
+	fi
+	"$zfpm" -c "$tmp/zfpm.conf" </dev/null >>"$tmp/zfpm.out" 2>>"$tmp/zfpm.err" &
+	zfpm_pid=$!
+	if ! wait_until zfpm_settled || gone "$zfpm_pid"; then
+		diag "zfpm did not start: $(cat "$tmp/zfpm.err"; cat "$tmp/zfpm.log" 2>/dev/null)"
+		exit 1
+	fi
+}
+
+# A pid of 0 or none is nobody; a zfpm that does not end within its time is killed and told of.
+stop_zfpm() {
+	[ -n "$zfpm_pid" ] || return 0
+	kill "-${1:-TERM}" "$zfpm_pid" 2>/dev/null
+	if ! wait_until gone "$zfpm_pid"; then
+		diag "zfpm $zfpm_pid did not end on SIG${1:-TERM}"
+		lib_failed=$((lib_failed + 1))
+		kill -KILL "$zfpm_pid"
+	fi
+	zfpm_status=0
+	# shellcheck disable=SC2034
+	wait "$zfpm_pid" 2>/dev/null || zfpm_status=$?
+	zfpm_pid=
+}
+
+children_of() { ps -o pid= --ppid "$1" | tr -d ' '; }
+
+router_pid() {
+	for lib_p in $(children_of "$zfpm_pid"); do
+		case $(tr '\0' ' ' 2>/dev/null <"/proc/$lib_p/cmdline") in
+		'zfpm: router'*) echo "$lib_p"; return 0 ;;
+		esac
+	done
+	return 1
+}
+
+workers() {
+	for lib_p in $(children_of "$zfpm_pid"); do
+		case $(tr '\0' ' ' 2>/dev/null <"/proc/$lib_p/cmdline") in
+		'zfpm: '* | '') continue ;;
+		esac
+		[ $# -eq 0 ] || [ "$(ps -o user:32= -p "$lib_p" | tr -d ' ')" = "$1" ] || continue
+		echo "$lib_p"
+	done
+}
+
+# All the rest of what the test has made. What the sanitizers found fails the test.
+lib_cleanup() {
+	lib_exit=$?
+	trap - EXIT
+	stop_zfpm TERM
+	jobs -p >"$tmp/jobs"	# not in $(): a subshell has no jobs
+	for lib_p in $lib_tracked $(cat "$tmp/jobs"); do
+		kill "$lib_p" 2>/dev/null && { wait_until gone "$lib_p" || kill -KILL "$lib_p"; }
+	done
+	for lib_u in $lib_users; do
+		# A user of this test runs nothing that this test has not caused.
+		for lib_p in $(ps -o pid= -u "$lib_u"); do
+			diag "left behind: $(ps -o pid=,args= -p "$lib_p")"
+			kill -KILL "$lib_p" 2>/dev/null
+			wait_until gone "$lib_p"
+		done
+		lib_locked userdel -f "$lib_u" >/dev/null 2>&1
+	done
+	if grep -Eq 'Sanitizer|runtime error:' "$tmp"/*.err "$tmp/zfpm.log" 2>/dev/null; then
+		diag "$(grep -hE -A 30 'Sanitizer|runtime error:' "$tmp"/*.err "$tmp/zfpm.log")"
+		lib_exit=1
+	fi
+	if [ "$lib_failed" -gt 0 ]; then
+		lib_exit=1
+		[ ! -s "$tmp/zfpm.err" ] || diag "standard error of zfpm:
+$(tail -n 20 "$tmp/zfpm.err")"
+		[ ! -s "$tmp/zfpm.log" ] || diag "the end of its log:
+$(tail -n 20 "$tmp/zfpm.log")"
+	fi
+	[ ! -e "$tmp/ports" ] || while read -r lib_p; do
+		rmdir "$lib_lock/zfpm-test-port.$lib_p"
+	done <"$tmp/ports"
+	cd /
+	if [ -n "${KEEP:-}" ]; then
+		diag "kept: $tmp"
+	else
+		rm -rf "$tmp"
+	fi
+	exit "$lib_exit"
+}
+
+# Users, chroot and Apache need root. A test that needs none of it sets rootless=1 first.
+if [ "${rootless:-0}" = 0 ] && [ "$(id -u)" != 0 ]; then
+	skip_all "needs root"
+fi
+PATH=$PATH:/usr/sbin:/sbin
+umask 022
+
+# Not under /tmp: zfpm refuses a configuration on whose path others can write.
+lib_base=${TESTDIR:-/var/lib}
+[ -w "$lib_base" ] || lib_base=${TMPDIR:-/tmp}
+lib_lock=/run/lock
+[ -w "$lib_lock" ] || lib_lock=/tmp
+tmp=$(mktemp -d "$lib_base/zt.XXXXXX") || exit 1
+trap lib_cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+chmod 755 "$tmp"
+sock=$tmp/zfpm.sock
+
+# The router and the workers are not in a state to be searched for leaks: they have changed their user.
+ASAN_OPTIONS=detect_leaks=0:abort_on_error=0
+UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export ASAN_OPTIONS UBSAN_OPTIONS
+
+# A copy, for the checkout may be closed to the tests' users.
+bin=$tmp/bin
+mkdir "$bin"
+if [ -d "${ZFPM_BUILD:-$top}/t/bin" ]; then
+	cp "${ZFPM_BUILD:-$top}"/t/bin/* "$bin"
+	chmod 755 "$bin"/*
+fi
+
+request() {
+	lib_pool=$1
+	shift
+	"$bin/client" -s "$sock" -p "$lib_pool" "$@"
+}
