@@ -229,10 +229,14 @@ struct spawned {
 	int		 error_fd;	/* read end of the error pipe */
 };
 
+/* Raise zfpm's own limit of descriptors; applications get the one that was there before. Once, at start. */
+void	 spawn_init(void);
+
 /*
  * Start one worker of a pool with the application's listening socket at
- * socket_path (created, owned by the router's user, and the caller's to unlink).
- * Returns 0, or -1 with the failed step in *err; then nothing is left behind.
+ * socket_path (created, owned by the router's user, and the caller's to unlink
+ * when the worker has gone). Returns 0, or -1 with the failed step in *err; then
+ * nothing is left behind. What fails in the child comes over report_fd.
  */
 int	 spawn_worker(const struct conf *, const struct conf_pool *, const struct conf_app *,
 	    const char *pool_name, const char *socket_path, uid_t router_uid, gid_t router_gid,
