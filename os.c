@@ -11,18 +11,14 @@
 
 #ifdef __linux__
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <linux/sockios.h>
 #endif
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -182,19 +178,6 @@ int
 os_socket(int family, int type)
 {
 	return socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-}
-
-int
-os_unread(int fd)
-{
-#ifdef SIOCOUTQ
-	int n;
-
-	if (ioctl(fd, SIOCOUTQ, &n) == 0)
-		return n > 0;
-#endif
-	(void)fd;
-	return 0;
 }
 
 #ifdef __linux__

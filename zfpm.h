@@ -138,6 +138,7 @@ struct conf {
 	uid_t		 min_uid;
 	gid_t		 min_gid;
 	size_t		 max_params;
+	int64_t		 timeout_ms[TIMEOUT_KINDS];	/* the pools' defaults; also before a request names its pool */
 };
 
 /*
@@ -260,16 +261,167 @@ int	 spawn_check_command(const char *path, uid_t uid, struct spawn_error *err);
 /* ---- router.c: user zfpm, chrooted. The poll loop ---------------------------- */
 
 /*
- * In the forked child: give up root for good and route until the end. first_worker is the first
- * number for a worker that no router before has used.
+ * In the forked child, when root is given up: route until told to quit, or until the
+ * master is gone. first_worker is the first number of a worker that no router before has used.
  */
 _Noreturn void router_run(const struct conf *, int master_fd, uint32_t first_worker);
 
-/* ---- buffers, used by request.c ----------------------------------------------- */
+/* ---- timeout.c: the earliest deadline ------------------------------------------ */
+
+enum timer_kind { TIMER_REQUEST, TIMER_WORKER, TIMER_POOL };
+
+struct timer {			/* embedded in what it times */
+	enum timer_kind	 kind;
+	int		 slot;		/* in the heap, -1 = not there */
+	int64_t		 key_ms;	/* its place in the heap; never later than due_ms */
+	int64_t		 due_ms;	/* the deadline, monotonic; 0 = disarmed */
+};
+
+void		 timeout_init(struct timer *, enum timer_kind);
+/*
+ * Arm, or arm anew; moving a deadline away costs nothing. Returns -1 if there is
+ * no memory for one more timer (only when it was not in the heap), else 0.
+ */
+int		 timeout_arm(struct timer *, int64_t due_ms);
+void		 timeout_disarm(struct timer *);
+void		 timeout_remove(struct timer *);	/* before its memory goes */
+/* A timer that is due, disarmed by this call, or NULL. */
+struct timer	*timeout_pop(int64_t now_ms);
+/* When the next timer may be due, or 0 if none is armed. Never too late, sometimes too early. */
+int64_t		 timeout_next(void);
+
+/* ---- pool.c: who serves, who waits, who is evicted ------------------------------- */
+
+enum worker_state {
+	WORKER_STARTING,	/* asked of the master */
+	WORKER_IDLE,		/* can take a request: busy < nlinks */
+	WORKER_BUSY,		/* all its connections serve, or it takes no more */
+	WORKER_LEAVING,		/* its request was given up: wait until it is back at accept() */
+	WORKER_STOPPING,	/* the master has been told to stop it; wait for its exit */
+	WORKER_GONE,		/* exited; freed with its last request */
+};
+
+/* One connection to a worker. Router.c adds fd to the poll set while it serves. */
+struct link {
+	struct worker	*worker;
+	struct request	*request;	/* that it serves; NULL if idle or unconnected */
+	int		 fd;		/* -1: not connected; ours to close */
+	int		 slot;		/* in the router's poll set, -1 = not there */
+};
+
+struct worker {
+	enum worker_state state;
+	uint32_t	 number;	/* the master knows it by this; names its socket */
+	pid_t		 pid;		/* 0 until started; for messages only */
+	struct pool	*pool;
+	int		 app;		/* index in pool->apps */
+	struct worker	*pool_prev, *pool_next;	/* all workers of the pool */
+	struct worker	*hash_next;		/* of the workers with one hash of number */
+	struct worker	*idle_prev, *idle_next;	/* WORKER_IDLE: of its app, most recently used first */
+	struct worker	*lru_prev, *lru_next;	/* serving nobody: of all pools, longest idle first */
+	struct worker	*chore_next;		/* in the list of workers that router.c must stop or probe */
+	bool		 in_lru, in_chores;
+	bool		 retiring;	/* stop it when its last request has ended */
+	struct timer	 timer;		/* idle: retire; leaving: overdue */
+	int64_t		 idle_ms;	/* since when it serves nobody */
+	uint64_t	 requests;	/* completed */
+	int		 busy;		/* links with a request */
+	int		 error_fd;	/* its standard error; -1 if closed; ours */
+	char		 line[1024];	/* an unfinished line of that */
+	int		 line_len;
+	int64_t		 line_ms;	/* the rate limit: since then ... */
+	int		 line_count;	/* ... so many lines were read */
+	int		 nlinks;	/* connections of the app */
+	struct link	 links[];
+};
+
+struct pool_app {
+	struct worker	*idle_first, *idle_last;
+	struct request	*queue_first, *queue_last;	/* first in, first out */
+	int		 queued;
+	int		 starting;	/* workers */
+	int		 alive;		/* workers that will serve again: starting, idle, busy or leaving */
+	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
+	int64_t		 retry_ms;	/* no start before this time */
+	char		 reason[TEXT_LEN];	/* STEP: REASON, why the last start failed */
+};
+
+/* The living part of a pool: exists while it has workers, requests or a back-off. */
+struct pool {
+	struct pool	*hash_next;
+	const struct conf_pool *conf;
+	struct worker	*workers;
+	struct timer	 timer;		/* end of a back-off */
+	int		 nworkers;	/* not yet exited */
+	int		 stopping;	/* of them, on their way out */
+	int		 busy;		/* requests being served */
+	int		 queued;	/* in all apps */
+	int		 requests;	/* that point here, in whatever state */
+	bool		 in_ready;	/* in the list of pools that pool_next() must look at */
+	bool		 in_starved;	/* in the list of pools that only the global limit holds back */
+	struct pool	*ready_next;
+	struct pool	*starved_prev, *starved_next;
+	struct pool_app	 *apps;		/* conf->napps of them */
+	char		 name[POOL_NAME_LEN + 1];
+};
+
+enum pool_action {
+	POOL_NOTHING,		/* nothing can be done now */
+	POOL_SERVE,		/* request, link: begin it there */
+	POOL_REFUSE,		/* request, reason: no process can be started */
+	POOL_START,		/* worker: ask the master for it */
+	POOL_STOP,		/* worker: close its connections, have the master stop it */
+	POOL_PROBE,		/* worker: offer it a connection, to see when it is back at accept() */
+};
+
+struct pool_step {
+	struct request	*request;
+	struct link	*link;
+	struct worker	*worker;
+	const char	*reason;
+};
+
+void		 pool_init(const struct conf *, uint32_t first_worker);
+/* The living pool of this name, made if need be. NULL: errno ENOENT (no such pool) or ENOMEM. Counts one request. */
+struct pool	*pool_get(const char *name);
+/* A request lets go of its pool, which is freed with the last of all it has. */
+void		 pool_release(struct pool *);
+/* Queue r (r->pool, r->app set); -1 if max_queue is reached. */
+int		 pool_queue(struct request *r);
+/* r found its worker dead before a byte was sent: first in the queue again. */
+void		 pool_requeue(struct request *r);
+void		 pool_unqueue(struct request *r);
+/*
+ * What is to be done next, called until POOL_NOTHING after anything has
+ * happened. With POOL_SERVE the link is taken already.
+ */
+enum pool_action pool_next(struct pool_step *, int64_t now_ms);
+/* The link's request has ended and the worker waits for the next one. served: it counts for max_requests. */
+void		 pool_put(struct link *, bool served, int64_t now_ms);
+/* The link's request was given up while the worker is still at it; its connection is closed here. */
+void		 pool_leave(struct link *, int64_t now_ms);
+/* The link's request took too long, or the worker is dead: stop the worker, as soon as it serves nobody else. */
+void		 pool_overdue(struct link *);
+/* A leaving worker is back. */
+void		 pool_returned(struct worker *, int64_t now_ms);
+/* Stop a worker that serves nobody. */
+void		 pool_retire(struct worker *);
+struct worker	*pool_worker(uint32_t number);
+void		 pool_started(struct worker *, pid_t pid, int64_t now_ms);
+/* It could not be started, or ended before it took its first request: its app is backed off. */
+void		 pool_failed(struct worker *, const char *reason, int64_t now_ms);
+/* It has exited. Its links with a request stay until pool_put() or pool_overdue(); frees it otherwise. */
+void		 pool_gone(struct worker *);
+/* The pool's timer is due. */
+void		 pool_timeout(struct pool *, int64_t now_ms);
+/* Fail everything that waits from now on (reason: for all); the router is leaving. */
+void		 pool_close(const char *reason);
+
+/* ---- request.c: one request between web server and worker -------------------------- */
 
 /*
  * Bytes under way in one direction: a chain of blocks, only while there are
- * bytes. A chain holds whole records, so another record can follow at any time.
+ * bytes. A chain ends between two records, so that another can always follow.
  */
 #define BLOCK_DATA	(FCGI_HEADER_LEN + FCGI_MAX_CONTENT + 57)
 struct block {
@@ -283,127 +435,127 @@ struct chain {
 	size_t		 len;		/* bytes in all blocks */
 };
 
-/* ---- timeout.c: the earliest deadline ------------------------------------------ */
-
-enum timer_kind { TIMER_REQUEST, TIMER_WORKER, TIMER_POOL };
-
-struct timer {			/* embedded in what it times */
-	enum timer_kind	 kind;
-	int		 slot;		/* in the heap, -1 = not there */
-	int64_t		 key_ms;	/* its place in the heap; never later than due_ms */
-	int64_t		 due_ms;	/* the deadline, monotonic; 0 = disarmed */
-};
-
-/*
- * Arm, or arm anew; moving a deadline away costs nothing. timeout_arm() returns
- * -1 if there is no memory for one more timer (only when it was not in the heap).
- */
-void		 timeout_init(struct timer *, enum timer_kind);
-int		 timeout_arm(struct timer *, int64_t due_ms);
-void		 timeout_disarm(struct timer *);
-void		 timeout_remove(struct timer *);	/* before its memory goes */
-/* A timer that is due, disarmed by this call, or NULL. */
-struct timer	*timeout_pop(int64_t now_ms);
-/* When the next timer may be due, or 0 if none is armed. Never too late, sometimes too early. */
-int64_t		 timeout_next(void);
-
-/* ---- pool.c: who serves, who waits, who is evicted ------------------------------- */
-
-enum worker_state {
-	WORKER_STARTING,	/* asked of the master */
-	WORKER_IDLE,		/* can take a request: busy < connections */
-	WORKER_BUSY,		/* all its connections serve */
-	WORKER_LEAVING,		/* its request was given up; wait until it comes back to accept() */
-	WORKER_STOPPING,	/* the master has been told to stop it; wait for its exit */
-};
-
-/* One connection to a worker. */
-struct link {
-	struct worker	*worker;
-	struct request	*request;	/* that it serves; NULL if idle or unconnected */
-	int		 fd;		/* -1: not connected */
-	int		 slot;		/* in the router's poll set, -1 = not there */
-};
-
-struct worker {
-	enum worker_state state;
-	uint32_t	 number;	/* the master knows it by this */
-	pid_t		 pid;		/* 0 until started; for messages only */
-	struct pool	*pool;
-	int		 app;		/* index in pool->apps */
-	struct worker	*pool_prev, *pool_next;	/* all workers of the pool */
-	struct worker	*idle_prev, *idle_next;	/* of its app, most recently used first */
-	struct worker	*lru_prev, *lru_next;	/* idle workers of all pools, longest idle first */
-	struct timer	 timer;		/* idle: retire; leaving: overdue */
-	int64_t		 idle_ms;	/* since when it has been idle */
-	uint64_t	 requests;	/* completed */
-	int		 busy;		/* links with a request */
-	int		 error_fd;	/* its standard error; -1 if closed */
-	char		 line[256];	/* an unfinished line of that */
-	int		 line_len;
-	int64_t		 line_second;	/* the rate limit: in this second ... */
-	int		 line_count;	/* ... so many lines were logged */
-	bool		 refused;	/* died before it took its first request: a failed start */
-	int		 nlinks;
-	struct link	 links[];	/* connections of the app */
-};
-
-struct pool_app {
-	struct worker	*idle_first, *idle_last;
-	struct request	*queue_first, *queue_last;	/* by r->queue_next; first in, first out */
-	int		 starting;
-	int		 alive;		/* starting, idle, busy or leaving */
-	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
-	int64_t		 retry_ms;	/* not before this time */
-	char		 reason[TEXT_LEN];	/* why the last start failed */
-};
-
-struct pool {			/* the living part of a pool: exists while it has workers or requests */
-	struct pool	*hash_next;
-	const struct conf_pool *conf;
-	struct worker	*workers;
-	struct timer	 timer;		/* end of a back-off */
-	int		 nworkers;	/* not yet exited */
-	int		 busy;		/* requests being served */
-	int		 queued;
-	int		 waiting;	/* it is in the list of pools that want something */
-	struct pool	*wait_prev, *wait_next;
-	struct pool_app	*apps;		/* conf->napps of them */
-	char		 name[POOL_NAME_LEN + 1];
-};
-
-enum pool_action {
-	POOL_NOTHING,		/* no pool wants anything that can be had now */
-	POOL_SERVE,		/* request, link: begin it there */
-	POOL_START,		/* worker: ask the master for it */
-	POOL_STOP,		/* worker: retire it */
-	POOL_REFUSE,		/* request, and pool's app reason: fail it */
-};
-
-struct pool_step {
-	struct request	*request;
-	struct worker	*worker;
-	struct link	*link;
-};
-
-/* ---- request.c: one request between web server and worker -------------------------- */
-
 enum req_state {
 	REQ_IDLE,	/* a kept connection with no request */
 	REQ_PARAMS,	/* reading BEGIN_REQUEST and PARAMS from the web server */
-	REQ_BODY,	/* collecting a small body, so that it holds no worker */
+	REQ_BODY,	/* collecting a small body, so that it holds no worker meanwhile */
 	REQ_QUEUED,	/* no worker yet; linked in its app's queue */
 	REQ_RELAY,	/* a worker has it: STDIN goes up, STDOUT and STDERR come down */
-	REQ_LOST,	/* the worker's connection broke; the master may still tell why */
-	REQ_DRAIN,	/* the worker is done; the last bytes go to the web server */
+	REQ_LOST,	/* the worker closed the connection; the master may still tell why */
+	REQ_DRAIN,	/* nothing more will come; the last bytes go to the web server */
 	REQ_DEAD,	/* freed by router_sweep(), never inside a handler */
+};
+
+/* What the bytes just read have decided; done when no pointer to them is live any more. */
+enum req_verdict {
+	VERDICT_NONE,
+	VERDICT_ABORT,		/* ABORT_REQUEST */
+	VERDICT_SHORT,		/* the body ended before CONTENT_LENGTH */
+	VERDICT_BROKEN,		/* not FastCGI: verdict_text says what */
 };
 
 #define METHOD_LEN	32
 #define URI_LEN		512
 #define SCRIPT_LEN	1024
 
-struct request;			/* its fields: request section, below in this file once settled */
+/* A connection from the web server, and the request that it carries, if any. */
+struct request {
+	enum req_state	 state;
+	struct request	*dead_next;	/* REQ_DEAD, or in the list of free ones */
+	struct request	*all_prev, *all_next;
+
+	/* server side */
+	int		 web_fd;	/* ours to close; -1 when the web server is gone */
+	int		 web_slot;	/* in the router's poll set, -1 = not there */
+	short		 web_events;	/* what to poll it for */
+	const struct conf_listen *listen;
+	bool		 web_eof;	/* it sends no more, but may still read */
+	struct fcgi_reader web_reader;
+	uint8_t		 begin[FCGI_BODY_LEN];	/* a BEGIN_REQUEST's body, as far as read */
+	uint8_t		*values;	/* a GET_VALUES' content, as far as read; NULL if there is none */
+	size_t		 values_len;
+	enum req_verdict verdict;
+	const char	*verdict_text;
+
+	/* the request: valid from BEGIN_REQUEST on */
+	bool		 active;	/* BEGIN_REQUEST read, END_REQUEST not yet put into down */
+	bool		 keep;		/* FCGI_KEEP_CONN */
+	bool		 key_ok;
+	bool		 body_done;	/* all of the request has been read */
+	bool		 stdin_done;
+	bool		 answered;	/* STDOUT bytes have gone down */
+	uint16_t	 id;		/* the web server's; the worker always sees 1 */
+	uint16_t	 role;
+	int64_t		 content_length;	/* -1: none given */
+	int64_t		 stdin_len;	/* bytes of STDIN read */
+	struct chain	 up;		/* to the worker: BEGIN_REQUEST and PARAMS, then the body */
+	struct chain	 down;		/* to the web server */
+
+	/* re-packing PARAMS into up, between two reads */
+	size_t		 params_len;	/* bytes of PARAMS read */
+	uint32_t	 record;	/* offset of the open record's header in up.last */
+	uint32_t	 partial;	/* bytes of an incomplete pair behind up.last->tail */
+	size_t		 pair_left;	/* bytes to come of a pair too long for one record */
+	bool		 pair_drop;	/* and it is not forwarded */
+
+	/* application side */
+	struct pool	*pool;		/* set when PARAMS are complete, then fixed */
+	int		 app;		/* index in the pool's apps */
+	struct request	*queue_prev, *queue_next;	/* REQ_QUEUED */
+	struct link	*link;		/* REQ_RELAY, REQ_LOST; else NULL */
+	pid_t		 pid;		/* of the worker, for messages; 0 before */
+	short		 app_events;	/* what to poll the link for */
+	bool		 app_deaf;	/* it reads no more: the rest of the body is discarded */
+	bool		 app_reset;	/* it left bytes unread */
+	bool		 exited;	/* the worker: exit_status is set */
+	bool		 app_began;	/* a byte of it has come */
+	int		 exit_status;
+	struct fcgi_reader app_reader;
+	uint8_t		 end[FCGI_BODY_LEN];	/* an END_REQUEST's body, as far as read */
+
+	/* time, all monotonic */
+	struct timer	 timer;
+	int64_t		 start_ms;	/* first byte of the request */
+	int64_t		 queued_ms;
+	int64_t		 relay_ms;	/* a worker took it */
+	int64_t		 web_in_ms;	/* last byte from the web server, or since when we want one */
+	int64_t		 web_out_ms;	/* last byte to it, or since when it takes none */
+	int64_t		 app_ms;	/* last byte to or from the application */
+	int64_t		 lost_ms;	/* REQ_LOST began */
+
+	/* for messages; escaped by log.c */
+	char		 pool_name[POOL_NAME_LEN + 1];
+	char		 app_name[64];	/* empty: the pool's first */
+	char		 method[METHOD_LEN];
+	char		 uri[URI_LEN];	/* its beginning */
+	char		 script[SCRIPT_LEN];	/* its end */
+};
+
+void		 request_init(const struct conf *);
+/* A new connection from the web server; owns fd. NULL with errno if there is no memory; fd is closed then. */
+struct request	*request_new(int fd, const struct conf_listen *, int64_t now_ms);
+/* After REQ_DEAD and out of the poll set: give back all it holds. */
+void		 request_free(struct request *);
+/*
+ * Handlers. Each moves the request as far as it goes without blocking; the outcome is r->state, web_events
+ * and app_events. pool_next() may have something to do afterwards.
+ */
+void		 request_web_ready(struct request *, short revents, int64_t now_ms);
+void		 request_app_ready(struct request *, short revents, int64_t now_ms);
+/* Send it to the worker of this link. -1: the worker is dead and has seen nothing; the link is still taken. */
+int		 request_begin(struct request *, struct link *, int64_t now_ms);
+/* A process cannot be started for it: reason is STEP: REASON. */
+void		 request_refuse(struct request *, const char *reason, int64_t now_ms);
+/* Its worker has exited. */
+void		 request_worker_exited(struct request *, int status, int64_t now_ms);
+/* Its timer is due. */
+void		 request_timeout(struct request *, int64_t now_ms);
+/* Accept no further request on this connection; true if it can be closed at once. */
+bool		 request_last(struct request *);
+/* Bring events and timer in line with the state; called after every handler. */
+void		 request_settle(struct request *, int64_t now_ms);
+/* A new non-blocking connection to the worker's socket, or -1 with errno. */
+int		 request_connect(const struct worker *);
 
 /* ---- log.c: called from anywhere, calls nothing -------------------------------------- */
 
@@ -444,8 +596,6 @@ int	 os_no_new_privileges(void);
 /* Let os_title() change what ps shows. Copies argv and environ; 0, or -1 with errno. */
 int	 os_title_init(int argc, char **argv);
 void	 os_title(const char *);
-/* Has the peer of this Unix socket left unread what we wrote? 0 also where the system can not tell. */
-int	 os_unread(int fd);
 /* Tell systemd, if NOTIFY_SOCKET asks for it. 0, or -1 with errno. */
 int	 os_notify(const char *state);
 
