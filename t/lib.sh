@@ -31,7 +31,8 @@
 # make_conf replaces @t@ @top@ @tmp@ @bin@ @sock@, and @NAME@ by the user that
 # make_user NAME made; @user@ and @other@ are made when they are first met.
 # Where the text has none of its own it adds listen, run_dir, router_user, log
-# and log_level (debug), behind it, so that line numbers stay.
+# (stderr, which is $tmp/zfpm.log) and log_level (debug), behind it, so that
+# line numbers stay.
 
 t=$(cd "${0%/*}" && pwd)
 top=${t%/*}
@@ -213,7 +214,7 @@ make_conf() {
 		lib_has listen || echo "listen $sock"
 		lib_has run_dir || echo "run_dir $tmp/run"
 		lib_has router_user || echo "router_user nobody"
-		lib_has log || echo "log $tmp/zfpm.log"
+		lib_has log || echo 'log stderr'
 		lib_has log_level || echo "log_level debug"
 	} >"$lib_file"
 	chmod 644 "$lib_file"
@@ -250,10 +251,10 @@ start_zfpm() {
 		diag "no $zfpm: make"
 		exit 1
 	fi
-	"$zfpm" -c "$tmp/zfpm.conf" </dev/null >>"$tmp/zfpm.out" 2>>"$tmp/zfpm.err" &
+	"$zfpm" -c "$tmp/zfpm.conf" </dev/null >>"$tmp/zfpm.out" 2>>"$tmp/zfpm.log" &
 	zfpm_pid=$!
 	if ! wait_until zfpm_settled || gone "$zfpm_pid"; then
-		diag "zfpm did not start: $(cat "$tmp/zfpm.err"; cat "$tmp/zfpm.log" 2>/dev/null)"
+		diag "zfpm did not start: $(cat "$tmp/zfpm.log")"
 		exit 1
 	fi
 }
@@ -312,16 +313,14 @@ lib_cleanup() {
 		done
 		lib_locked userdel -f "$lib_u" >/dev/null 2>&1
 	done
-	if grep -Eq 'Sanitizer|runtime error:' "$tmp"/*.err "$tmp/zfpm.log" 2>/dev/null; then
-		diag "$(grep -hE -A 30 'Sanitizer|runtime error:' "$tmp"/*.err "$tmp/zfpm.log")"
+	if grep -Eq 'Sanitizer|runtime error:' "$tmp"/*.err "$tmp"/*.log 2>/dev/null; then
+		diag "$(grep -hE -A 30 'Sanitizer|runtime error:' "$tmp"/*.err "$tmp"/*.log 2>/dev/null)"
 		lib_exit=1
 	fi
 	if [ "$lib_failed" -gt 0 ]; then
 		lib_exit=1
-		[ ! -s "$tmp/zfpm.err" ] || diag "standard error of zfpm:
-$(tail -n 20 "$tmp/zfpm.err")"
-		[ ! -s "$tmp/zfpm.log" ] || diag "the end of its log:
-$(tail -n 20 "$tmp/zfpm.log")"
+		[ ! -s "$tmp/zfpm.log" ] || diag "the end of zfpm's log:
+$(tail -n 30 "$tmp/zfpm.log")"
 	fi
 	[ ! -e "$tmp/ports" ] || while read -r lib_p; do
 		rmdir "$lib_lock/zfpm-test-port.$lib_p"
