@@ -1,4 +1,4 @@
-# POSIX make. CFLAGS, LDFLAGS, HARDEN, CC, APXS, PREFIX, sysconfdir, DESTDIR are yours to set.
+# POSIX make. CFLAGS, LDFLAGS, HARDEN, CC, APXS, PREFIX, sysconfdir and DESTDIR are yours: the same for make and make install.
 CC = cc
 CFLAGS = -O2 -g
 APXS = apxs

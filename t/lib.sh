@@ -341,12 +341,9 @@ fi
 PATH=$PATH:/usr/sbin:/sbin
 umask 022
 
-# Not under /tmp: zfpm refuses a configuration on whose path others can write.
-lib_base=${TESTDIR:-/var/lib}
-[ -w "$lib_base" ] || lib_base=${TMPDIR:-/tmp}
 lib_lock=/run/lock
 [ -w "$lib_lock" ] || lib_lock=/tmp
-tmp=$(mktemp -d "$lib_base/zt.XXXXXX") || exit 1
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/zt.XXXXXX") || exit 1
 trap lib_cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
