@@ -1,0 +1,777 @@
+/*
+ * pool.c: who serves, who waits, who is evicted.
+ *
+ * Owns the living pools, their workers and their queues, and every decision
+ * about them; router.c carries the decisions out (pool_next()). Never does
+ * I/O, never sees a byte of a request.
+ *
+ * A pool stands in the ready list when something has changed for it, and in
+ * the starved list when nothing but the global limit keeps it from a worker.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "zfpm.h"
+
+#define POOL_HASH	8192		/* powers of two */
+#define WORKER_HASH	4096
+#define BACKOFF_MIN_MS	100
+#define BACKOFF_MAX_MS	10000
+#define BACKOFF_FORGET_MS 60000		/* so long after the last failed start, the next one counts as the first */
+
+static const struct conf *conf;
+static struct pool	*pool_hash[POOL_HASH];
+static struct worker	*worker_hash[WORKER_HASH];
+static struct worker	*lru_first, *lru_last;	/* workers that serve nobody, longest idle first */
+static struct worker	*chores;		/* to be stopped or probed */
+static struct pool	*ready_first, *ready_last;
+static struct pool	*starved;		/* unordered */
+static int		 nstarved;
+static int		 total;			/* workers of all pools that have not exited */
+static int		 total_stopping;
+static uint32_t		 next_worker;
+static const char	*closing;		/* why nothing is started any more */
+
+void
+pool_init(const struct conf *c, uint32_t first_worker)
+{
+	conf = c;
+	next_worker = first_worker;
+}
+
+/* ---- lists -------------------------------------------------------------------------- */
+
+static void
+set_ready(struct pool *p)
+{
+	if (p->in_ready)
+		return;
+	p->in_ready = true;
+	p->ready_next = NULL;
+	if (ready_first == NULL)
+		ready_first = p;
+	else
+		ready_last->ready_next = p;
+	ready_last = p;
+}
+
+static void
+unset_ready(struct pool *p)
+{
+	struct pool **pp, *last = NULL;
+
+	if (!p->in_ready)
+		return;
+	for (pp = &ready_first; *pp != p; pp = &(*pp)->ready_next)
+		last = *pp;
+	*pp = p->ready_next;
+	if (ready_last == p)
+		ready_last = last;
+	p->in_ready = false;
+}
+
+static void
+set_starved(struct pool *p)
+{
+	if (p->in_starved)
+		return;
+	p->in_starved = true;
+	p->starved_prev = NULL;
+	p->starved_next = starved;
+	if (starved != NULL)
+		starved->starved_prev = p;
+	starved = p;
+	nstarved++;
+}
+
+static void
+unset_starved(struct pool *p)
+{
+	if (!p->in_starved)
+		return;
+	p->in_starved = false;
+	if (p->starved_prev != NULL)
+		p->starved_prev->starved_next = p->starved_next;
+	else
+		starved = p->starved_next;
+	if (p->starved_next != NULL)
+		p->starved_next->starved_prev = p->starved_prev;
+	nstarved--;
+}
+
+static void
+idle_insert(struct worker *w)
+{
+	struct pool_app *a = &w->pool->apps[w->app];
+
+	w->idle_prev = NULL;
+	w->idle_next = a->idle_first;
+	if (a->idle_first != NULL)
+		a->idle_first->idle_prev = w;
+	else
+		a->idle_last = w;
+	a->idle_first = w;
+}
+
+static void
+idle_remove(struct worker *w)
+{
+	struct pool_app *a = &w->pool->apps[w->app];
+
+	if (w->idle_prev != NULL)
+		w->idle_prev->idle_next = w->idle_next;
+	else
+		a->idle_first = w->idle_next;
+	if (w->idle_next != NULL)
+		w->idle_next->idle_prev = w->idle_prev;
+	else
+		a->idle_last = w->idle_prev;
+}
+
+static void
+lru_insert(struct worker *w)
+{
+	w->in_lru = true;
+	w->lru_next = NULL;
+	w->lru_prev = lru_last;
+	if (lru_last != NULL)
+		lru_last->lru_next = w;
+	else
+		lru_first = w;
+	lru_last = w;
+}
+
+static void
+lru_remove(struct worker *w)
+{
+	if (!w->in_lru)
+		return;
+	w->in_lru = false;
+	if (w->lru_prev != NULL)
+		w->lru_prev->lru_next = w->lru_next;
+	else
+		lru_first = w->lru_next;
+	if (w->lru_next != NULL)
+		w->lru_next->lru_prev = w->lru_prev;
+	else
+		lru_last = w->lru_prev;
+}
+
+static void
+add_chore(struct worker *w)
+{
+	if (w->in_chores)
+		return;
+	w->in_chores = true;
+	w->chore_next = chores;
+	chores = w;
+}
+
+/* ---- pools ----------------------------------------------------------------------------- */
+
+static struct pool **
+pool_bucket(const char *name)
+{
+	uint32_t h = 2166136261u;	/* FNV-1a */
+
+	for (; *name != '\0'; name++)
+		h = (h ^ (uint8_t)*name) * 16777619u;
+	return &pool_hash[h % POOL_HASH];
+}
+
+struct pool *
+pool_get(const char *name)
+{
+	struct pool **bucket, *p;
+	const struct conf_pool *cp;
+
+	bucket = pool_bucket(name);
+	for (p = *bucket; p != NULL; p = p->hash_next)
+		if (strcmp(p->name, name) == 0) {
+			p->requests++;
+			return p;
+		}
+	errno = ENOENT;
+	if (!conf_name_ok(name) || (cp = conf_find(conf, name)) == NULL)
+		return NULL;
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		return NULL;
+	if ((p->apps = calloc((size_t)cp->napps, sizeof(*p->apps))) == NULL) {
+		free(p);
+		return NULL;
+	}
+	p->conf = cp;
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	timeout_init(&p->timer, TIMER_POOL);
+	p->requests = 1;
+	p->hash_next = *bucket;
+	*bucket = p;
+	return p;
+}
+
+/* Free the pool if nothing of it is left. */
+static void
+pool_settle(struct pool *p)
+{
+	struct pool **pp;
+	int i;
+
+	if (p->nworkers > 0 || p->requests > 0 || p->workers != NULL)
+		return;
+	for (i = 0; i < p->conf->napps; i++)
+		if (p->apps[i].backoff_ms != 0)
+			return;
+	for (pp = pool_bucket(p->name); *pp != p; pp = &(*pp)->hash_next)
+		;
+	*pp = p->hash_next;
+	unset_ready(p);
+	unset_starved(p);
+	timeout_remove(&p->timer);
+	free(p->apps);
+	free(p);
+}
+
+void
+pool_release(struct pool *p)
+{
+	p->requests--;
+	pool_settle(p);
+}
+
+int
+pool_queue(struct request *r)
+{
+	struct pool *p = r->pool;
+	struct pool_app *a = &p->apps[r->app];
+
+	if (p->queued >= p->conf->max_queue) {
+		/* A worker that is free now does not wait for the end of this turn. */
+		if (a->idle_first == NULL || a->queued > 0)
+			return -1;
+	}
+	r->queue_next = NULL;
+	r->queue_prev = a->queue_last;
+	if (a->queue_last != NULL)
+		a->queue_last->queue_next = r;
+	else
+		a->queue_first = r;
+	a->queue_last = r;
+	a->queued++;
+	p->queued++;
+	set_ready(p);
+	return 0;
+}
+
+void
+pool_requeue(struct request *r)
+{
+	struct pool_app *a = &r->pool->apps[r->app];
+
+	r->queue_prev = NULL;
+	r->queue_next = a->queue_first;
+	if (a->queue_first != NULL)
+		a->queue_first->queue_prev = r;
+	else
+		a->queue_last = r;
+	a->queue_first = r;
+	a->queued++;
+	r->pool->queued++;
+	set_ready(r->pool);
+}
+
+void
+pool_unqueue(struct request *r)
+{
+	struct pool_app *a = &r->pool->apps[r->app];
+
+	if (r->queue_prev != NULL)
+		r->queue_prev->queue_next = r->queue_next;
+	else
+		a->queue_first = r->queue_next;
+	if (r->queue_next != NULL)
+		r->queue_next->queue_prev = r->queue_prev;
+	else
+		a->queue_last = r->queue_prev;
+	r->queue_prev = r->queue_next = NULL;
+	a->queued--;
+	r->pool->queued--;
+	if (r->pool->queued == 0)
+		unset_starved(r->pool);
+}
+
+/* ---- workers -------------------------------------------------------------------------------- */
+
+struct worker *
+pool_worker(uint32_t number)
+{
+	struct worker *w;
+
+	for (w = worker_hash[number % WORKER_HASH]; w != NULL; w = w->hash_next)
+		if (w->number == number)
+			return w;
+	return NULL;
+}
+
+static struct worker *
+worker_new(struct pool *p, int app)
+{
+	int i, nlinks = p->conf->apps[app]->connections;
+	struct worker *w;
+
+	if ((w = calloc(1, sizeof(*w) + (size_t)nlinks * sizeof(struct link))) == NULL)
+		return NULL;
+	w->state = WORKER_STARTING;
+	w->number = next_worker++;
+	w->pool = p;
+	w->app = app;
+	w->error_fd = -1;
+	w->nlinks = nlinks;
+	for (i = 0; i < nlinks; i++) {
+		w->links[i].worker = w;
+		w->links[i].fd = w->links[i].slot = -1;
+	}
+	timeout_init(&w->timer, TIMER_WORKER);
+	w->hash_next = worker_hash[w->number % WORKER_HASH];
+	worker_hash[w->number % WORKER_HASH] = w;
+	w->pool_next = p->workers;
+	if (p->workers != NULL)
+		p->workers->pool_prev = w;
+	p->workers = w;
+	p->nworkers++;
+	total++;
+	p->apps[app].starting++;
+	p->apps[app].alive++;
+	return w;
+}
+
+static void
+worker_free(struct worker *w)
+{
+	struct worker **pp;
+	struct pool *p = w->pool;
+	int i;
+
+	for (pp = &worker_hash[w->number % WORKER_HASH]; *pp != w; pp = &(*pp)->hash_next)
+		;
+	*pp = w->hash_next;
+	if (w->in_chores) {
+		for (pp = &chores; *pp != w; pp = &(*pp)->chore_next)
+			;
+		*pp = w->chore_next;
+	}
+	if (w->pool_prev != NULL)
+		w->pool_prev->pool_next = w->pool_next;
+	else
+		p->workers = w->pool_next;
+	if (w->pool_next != NULL)
+		w->pool_next->pool_prev = w->pool_prev;
+	for (i = 0; i < w->nlinks; i++)
+		if (w->links[i].fd != -1)
+			close(w->links[i].fd);
+	timeout_remove(&w->timer);
+	free(w);
+	pool_settle(p);
+}
+
+/* Take the worker out of whatever its state has put it into. */
+static void
+state_leave(struct worker *w)
+{
+	struct pool_app *a = &w->pool->apps[w->app];
+
+	switch (w->state) {
+	case WORKER_STARTING:
+		a->starting--;
+		a->alive--;
+		break;
+	case WORKER_IDLE:
+		idle_remove(w);
+		lru_remove(w);
+		a->alive--;
+		break;
+	case WORKER_BUSY:
+	case WORKER_LEAVING:
+		a->alive--;
+		break;
+	case WORKER_STOPPING:
+		w->pool->stopping--;
+		total_stopping--;
+		break;
+	case WORKER_GONE:
+		break;
+	}
+}
+
+static void
+state_enter(struct worker *w, enum worker_state to)
+{
+	struct pool_app *a = &w->pool->apps[w->app];
+
+	state_leave(w);
+	w->state = to;
+	switch (to) {
+	case WORKER_STARTING:
+		a->starting++;
+		a->alive++;
+		break;
+	case WORKER_IDLE:
+		idle_insert(w);
+		if (w->busy == 0)
+			lru_insert(w);
+		a->alive++;
+		set_ready(w->pool);
+		break;
+	case WORKER_BUSY:
+	case WORKER_LEAVING:
+		a->alive++;
+		break;
+	case WORKER_STOPPING:
+		w->pool->stopping++;
+		total_stopping++;
+		add_chore(w);
+		break;
+	case WORKER_GONE:
+		break;
+	}
+}
+
+void
+pool_retire(struct worker *w)
+{
+	w->retiring = true;
+	if (w->state == WORKER_STOPPING || w->state == WORKER_GONE)
+		return;
+	if (w->busy == 0)
+		state_enter(w, WORKER_STOPPING);
+	else if (w->state == WORKER_IDLE)
+		state_enter(w, WORKER_BUSY);
+}
+
+static void
+idle_since(struct worker *w, int64_t now_ms)
+{
+	w->idle_ms = now_ms;
+	/* Without memory for the timer it only stays idle for longer. */
+	timeout_arm(&w->timer, now_ms + w->pool->conf->timeout_ms[TIMEOUT_IDLE]);
+}
+
+/* A link has become free: decide what its worker is now. */
+static void
+link_freed(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+
+	l->request = NULL;
+	w->busy--;
+	w->pool->busy--;
+	switch (w->state) {
+	case WORKER_STARTING:
+	case WORKER_LEAVING:
+	case WORKER_STOPPING:
+		break;
+	case WORKER_GONE:
+		if (w->busy == 0)
+			worker_free(w);
+		break;
+	case WORKER_IDLE:
+	case WORKER_BUSY:
+		if (w->retiring) {
+			pool_retire(w);
+			break;
+		}
+		if (w->busy == 0)
+			idle_since(w, now_ms);
+		state_enter(w, WORKER_IDLE);	/* to the front: the most recently used */
+		break;
+	}
+}
+
+void
+pool_put(struct link *l, bool served, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+	int max = w->pool->conf->max_requests;
+
+	if (served) {
+		w->requests++;
+		w->pool->apps[w->app].backoff_ms = 0;
+		if (max != 0 && w->requests >= (uint64_t)max)
+			w->retiring = true;
+	}
+	link_freed(l, now_ms);
+}
+
+void
+pool_leave(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+
+	if (l->fd != -1)
+		close(l->fd);
+	l->fd = -1;
+	if (w->nlinks > 1 || w->retiring || w->state != WORKER_BUSY) {
+		link_freed(l, now_ms);
+		return;
+	}
+	l->request = NULL;
+	w->busy--;
+	w->pool->busy--;
+	state_enter(w, WORKER_LEAVING);
+	timeout_arm(&w->timer, now_ms + w->pool->conf->timeout_ms[TIMEOUT_APP]);
+	add_chore(w);
+}
+
+void
+pool_overdue(struct link *l)
+{
+	struct worker *w = l->worker;
+
+	if (l->fd != -1)
+		close(l->fd);
+	l->fd = -1;
+	w->retiring = true;
+	link_freed(l, 0);
+}
+
+void
+pool_returned(struct worker *w, int64_t now_ms)
+{
+	if (w->state != WORKER_LEAVING)
+		return;
+	idle_since(w, now_ms);
+	state_enter(w, WORKER_IDLE);
+}
+
+void
+pool_started(struct worker *w, pid_t pid, int64_t now_ms)
+{
+	w->pid = pid;
+	if (w->state != WORKER_STARTING)
+		return;
+	idle_since(w, now_ms);
+	state_enter(w, WORKER_IDLE);
+}
+
+void
+pool_failed(struct worker *w, const char *reason, int64_t now_ms)
+{
+	struct pool *p = w->pool;
+	struct pool_app *a = &p->apps[w->app];
+
+	/* Those that were started together fail together: that is one failure. */
+	if (now_ms >= a->retry_ms) {
+		a->backoff_ms = a->backoff_ms == 0 ? BACKOFF_MIN_MS : 2 * a->backoff_ms;
+		if (a->backoff_ms > BACKOFF_MAX_MS)
+			a->backoff_ms = BACKOFF_MAX_MS;
+		a->retry_ms = now_ms + a->backoff_ms;
+	}
+	snprintf(a->reason, sizeof(a->reason), "%s", reason);
+	if (timeout_arm(&p->timer, a->retry_ms) == -1)
+		a->retry_ms = 0;
+	set_ready(p);
+}
+
+void
+pool_timeout(struct pool *p, int64_t now_ms)
+{
+	struct pool_app *a;
+	int64_t next = 0, t;
+	int i;
+
+	for (i = 0; i < p->conf->napps; i++) {
+		a = &p->apps[i];
+		if (a->backoff_ms == 0)
+			continue;
+		t = a->retry_ms > now_ms ? a->retry_ms : a->retry_ms + BACKOFF_FORGET_MS;
+		if (t <= now_ms)
+			a->backoff_ms = 0;
+		else if (next == 0 || t < next)
+			next = t;
+	}
+	set_ready(p);
+	if (next != 0 && timeout_arm(&p->timer, next) == -1)
+		log_warnx("pool %s: no memory for a timer", p->name);
+	pool_settle(p);
+}
+
+void
+pool_gone(struct worker *w)
+{
+	struct pool *p = w->pool;
+
+	state_enter(w, WORKER_GONE);
+	if (w->error_fd != -1) {
+		close(w->error_fd);
+		w->error_fd = -1;
+	}
+	p->nworkers--;
+	total--;
+	set_ready(p);
+	if (w->busy == 0)
+		worker_free(w);
+}
+
+void
+pool_close(const char *reason)
+{
+	struct pool *p;
+	size_t i;
+
+	closing = reason;
+	for (i = 0; i < POOL_HASH; i++)
+		for (p = pool_hash[i]; p != NULL; p = p->hash_next)
+			set_ready(p);
+}
+
+/* ---- decisions ---------------------------------------------------------------------------------- */
+
+/* The pool that has waited for a place among all with the fewest requests served now. */
+static struct pool *
+most_starved(void)
+{
+	struct pool *p, *best = NULL;
+
+	for (p = starved; p != NULL; p = p->starved_next)
+		if (best == NULL || p->busy < best->busy)
+			best = p;
+	return best;
+}
+
+/* Give the first request of the app to its most recently used worker. */
+static void
+take(struct pool *p, struct pool_app *a, struct pool_step *s)
+{
+	struct worker *w = a->idle_first;
+	struct request *r = a->queue_first;
+	struct link *l, *free_link = NULL;
+
+	for (l = w->links; l < w->links + w->nlinks; l++)
+		if (l->request == NULL) {
+			free_link = l;
+			if (l->fd != -1)
+				break;
+		}
+	pool_unqueue(r);
+	free_link->request = r;
+	lru_remove(w);
+	w->busy++;
+	p->busy++;
+	if (w->busy == w->nlinks)
+		state_enter(w, WORKER_BUSY);
+	s->request = r;
+	s->link = free_link;
+}
+
+/* What can be done for the requests of one app of a ready pool? */
+static enum pool_action
+app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
+{
+	struct pool_app *a = &p->apps[app];
+	struct pool *hungry;
+	struct worker *w;
+
+	if (a->queue_first == NULL)
+		return POOL_NOTHING;
+	if ((w = a->idle_first) != NULL) {
+		/* A pool that has fewer than we waits for a place: it gets this one. */
+		if (nstarved > total_stopping && w->busy == 0 && (hungry = most_starved())->busy < p->busy && hungry != p) {
+			pool_retire(w);
+			return POOL_NOTHING;
+		}
+		take(p, a, s);
+		return POOL_SERVE;
+	}
+	if (closing != NULL || a->retry_ms > now_ms) {
+		if (closing == NULL && a->alive > 0)
+			return POOL_NOTHING;	/* one that lives will come to it */
+		s->request = a->queue_first;
+		s->reason = closing != NULL ? closing : a->reason;
+		pool_unqueue(s->request);
+		return POOL_REFUSE;
+	}
+	if ((int64_t)a->starting * p->conf->apps[app]->connections >= a->queued)
+		return POOL_NOTHING;
+	if (p->nworkers >= p->conf->max_workers) {
+		/* All places of the pool are taken; one that idles for another of its apps makes room. */
+		if (p->stopping == 0)
+			for (w = p->workers; w != NULL; w = w->pool_next)
+				if (w->state == WORKER_IDLE && w->busy == 0) {
+					pool_retire(w);
+					break;
+				}
+		return POOL_NOTHING;
+	}
+	if (total >= conf->max_workers) {
+		set_starved(p);
+		if (lru_first != NULL && total_stopping < nstarved)
+			pool_retire(lru_first);
+		return POOL_NOTHING;
+	}
+	unset_starved(p);
+	if ((s->worker = worker_new(p, app)) == NULL) {
+		if (a->alive > 0)
+			return POOL_NOTHING;
+		s->request = a->queue_first;
+		s->reason = "memory: Cannot allocate memory";
+		pool_unqueue(s->request);
+		return POOL_REFUSE;
+	}
+	return POOL_START;
+}
+
+/* The same for the whole pool: of several apps, the one whose first request is oldest. */
+static enum pool_action
+pool_look(struct pool *p, struct pool_step *s, int64_t now_ms)
+{
+	enum pool_action action;
+	bool looked[MAX_APPS] = { false };
+	int i, n, oldest;
+
+	for (n = 0; n < p->conf->napps; n++) {
+		oldest = -1;
+		for (i = 0; i < p->conf->napps; i++)
+			if (!looked[i] && p->apps[i].queue_first != NULL &&
+			    (oldest == -1 || p->apps[i].queue_first->queued_ms < p->apps[oldest].queue_first->queued_ms))
+				oldest = i;
+		if (oldest == -1)
+			break;
+		looked[oldest] = true;
+		if ((action = app_next(p, oldest, s, now_ms)) != POOL_NOTHING)
+			return action;
+	}
+	return POOL_NOTHING;
+}
+
+enum pool_action
+pool_next(struct pool_step *s, int64_t now_ms)
+{
+	enum pool_action action;
+	struct worker *w;
+	struct pool *p;
+
+	for (;;) {
+		while ((w = chores) != NULL) {
+			chores = w->chore_next;
+			w->in_chores = false;
+			s->worker = w;
+			if (w->state == WORKER_STOPPING)
+				return POOL_STOP;
+			if (w->state == WORKER_LEAVING)
+				return POOL_PROBE;
+		}
+		if ((p = ready_first) == NULL) {
+			/* A place among all is free: to the pool that has least. */
+			if (nstarved == 0 || total >= conf->max_workers)
+				return POOL_NOTHING;
+			p = most_starved();
+			unset_starved(p);
+			set_ready(p);
+		}
+		if ((action = pool_look(p, s, now_ms)) != POOL_NOTHING)
+			return action;
+		unset_ready(p);
+	}
+}
