@@ -283,8 +283,11 @@ param_remove(const char *name)
 	struct param *p;
 
 	p = param_find(name);
-	if (p != NULL)
-		*p = o.params[--o.nparams];
+	if (p == NULL)
+		return;
+	free(p->name);
+	free(p->value);
+	*p = o.params[--o.nparams];
 }
 
 static void
