@@ -936,8 +936,10 @@ set_groups(struct parser *p, const struct directive *d, void *block)
 	int i;
 
 	for (i = 0; i < p->nargs; i++) {
-		if (strchr(p->args[i], '%') != NULL)
+		if (strchr(p->args[i], '%') != NULL) {
 			fail(p, "%s: %%1 and %%p have no meaning in '%s'", d->name, p->args[i]);
+			return;
+		}
 	}
 	FIELD(char **) = arena_words(p, p->args, p->nargs);
 }
@@ -986,13 +988,14 @@ static bool
 get_limit(struct parser *p, const char *name, enum limit_unit unit, const char *word, rlim_t *value)
 {
 	static const struct scale *const scales[] = { &count_scale, &byte_scale, &time_scale };
+	static const long long max[] = { INT_MAX, 1LL << 50, 10000 * DAY_MS };
 	long long v;
 
 	if (strcmp(word, "unlimited") == 0) {
 		*value = RLIM_INFINITY;
 		return true;
 	}
-	if (!get_number(p, name, word, scales[unit], 0, unit == LIMIT_COUNT ? INT_MAX : 1LL << 50, &v))
+	if (!get_number(p, name, word, scales[unit], 0, max[unit], &v))
 		return false;
 	if (unit == LIMIT_SECONDS) {
 		if (v % 1000 != 0) {
@@ -1575,8 +1578,7 @@ parse_directive(struct parser *p, const struct section *b, void *base, struct se
 		fail(p, "%s: unexpected '{'", d->name);
 		skip_block(p);
 		return;
-	} else if (p->bad)
-		return;
+	}
 
 	place += d - table;
 	if ((d->flags & REPEAT) == 0 && place->file != NULL) {
@@ -1585,6 +1587,8 @@ parse_directive(struct parser *p, const struct section *b, void *base, struct se
 	}
 	place->file = p->source->file;
 	place->line = p->line;
+	if (p->bad && (d->flags & BLOCK) == 0)
+		return;
 	if (args_ok(p, d))
 		d->parse(p, d, base);
 	else if (p->ending == END_OPEN)
