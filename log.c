@@ -22,15 +22,15 @@
 
 #define LINE_LEN	4096
 
-static const char	*log_process = "zfpm";
+static const char	*log_name = "zfpm";
 static enum log_target	 log_target = LOG_TO_STDERR;
 static int		 log_fd = STDERR_FILENO;
 static int		 log_level = LOG_LEVEL_INFO;
 
 void
-log_init(const char *process, enum log_target target, int fd, int level)
+log_init(const char *name, enum log_target target, int fd, int level)
 {
-	log_process = process;
+	log_name = name;
 	log_target = target;
 	log_fd = fd;
 	log_level = level;
@@ -40,10 +40,10 @@ log_init(const char *process, enum log_target target, int fd, int level)
 		openlog("zfpm", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 }
 
-bool
-log_enabled(int level)
+void
+log_process(const char *name)
 {
-	return level <= log_level;
+	log_name = name;
 }
 
 /* Length of a well-formed UTF-8 sequence of 2 to 4 bytes at s that is no control character, else 0. */
@@ -122,7 +122,7 @@ log_line(int level, int error, const char *fmt, va_list ap)
 		len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
 		strftime(zone, sizeof(zone), "%z", &tm);
 		len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ld%s %s[%ld] %s: ",
-		    ts.tv_nsec / 1000000, zone, log_process, (long)getpid(), name[level]);
+		    ts.tv_nsec / 1000000, zone, log_name, (long)getpid(), name[level]);
 	}
 	len = put_escaped(line, len, text);
 	if (error != 0) {
@@ -131,7 +131,7 @@ log_line(int level, int error, const char *fmt, va_list ap)
 	}
 	if (log_target == LOG_TO_SYSLOG) {
 		line[len] = '\0';
-		syslog(priority[level], "%s: %s", log_process, line);
+		syslog(priority[level], "%s: %s", log_name, line);
 	} else {
 		line[len++] = '\n';
 		/* One write, so that lines of several processes do not mix. A full disk is nobody's reason to stop. */

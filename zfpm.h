@@ -301,12 +301,12 @@ enum worker_state {
 	WORKER_GONE,		/* exited; freed with its last request */
 };
 
-/* One connection to a worker. Router.c adds fd to the poll set while it serves. */
+/* One connection to a worker. */
 struct link {
 	struct worker	*worker;
 	struct request	*request;	/* that it serves; NULL if idle or unconnected */
 	int		 fd;		/* -1: not connected; ours to close */
-	int		 slot;		/* in the router's poll set, -1 = not there */
+	int		 slot;		/* in the router's poll set while its worker is leaving, -1 = not there */
 };
 
 struct worker {
@@ -330,7 +330,8 @@ struct worker {
 	char		 line[1024];	/* an unfinished line of that */
 	int		 line_len;
 	int64_t		 line_ms;	/* the rate limit: since then ... */
-	int		 line_count;	/* ... so many lines were read */
+	int		 line_count;	/* ... so many reads of error_fd */
+	bool		 muted;		/* and its pipe is not read until the router's mute_ms */
 	int		 nlinks;	/* connections of the app */
 	struct link	 links[];
 };
@@ -461,7 +462,8 @@ enum req_verdict {
 /* A connection from the web server, and the request that it carries, if any. */
 struct request {
 	enum req_state	 state;
-	struct request	*dead_next;	/* REQ_DEAD, or in the list of free ones */
+	bool		 in_dead;	/* in the list of router_sweep() */
+	struct request	*dead_next;	/* there, or in the list of free ones */
 	struct request	*all_prev, *all_next;
 
 	/* server side */
@@ -504,7 +506,8 @@ struct request {
 	struct request	*queue_prev, *queue_next;	/* REQ_QUEUED */
 	struct link	*link;		/* REQ_RELAY, REQ_LOST; else NULL */
 	pid_t		 pid;		/* of the worker, for messages; 0 before */
-	short		 app_events;	/* what to poll the link for */
+	int		 app_slot;	/* the link's descriptor in the router's poll set, -1 = not there */
+	short		 app_events;	/* what to poll it for */
 	bool		 app_deaf;	/* it reads no more: the rest of the body is discarded */
 	bool		 app_reset;	/* it left bytes unread */
 	bool		 exited;	/* the worker: exit_status is set */
@@ -552,6 +555,8 @@ void		 request_worker_exited(struct request *, int status, int64_t now_ms);
 void		 request_timeout(struct request *, int64_t now_ms);
 /* Accept no further request on this connection; true if it can be closed at once. */
 bool		 request_last(struct request *);
+/* Nothing can be done for it any more: REQ_DEAD. */
+void		 request_drop(struct request *, int64_t now_ms);
 /* Bring events and timer in line with the state; called after every handler. */
 void		 request_settle(struct request *, int64_t now_ms);
 /* A new non-blocking connection to the worker's socket, or -1 with errno. */
@@ -563,7 +568,7 @@ enum { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 /* Where lines go from now on; fd is for LOG_TO_STDERR and LOG_TO_FILE and stays the caller's. */
 void	 log_init(const char *process, enum log_target, int fd, int level);
-bool	 log_enabled(int level);
+void	 log_process(const char *process);	/* in a forked child: who logs, lasting memory */
 /* With strerror(errno). Bytes that are not printable ASCII or UTF-8 text come out as \xHH. */
 void	 log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void	 log_warnx(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,802 @@
+/*
+ * router.c: user zfpm, chrooted in a directory that holds the workers' sockets only.
+ *
+ * Owns the poll loop: which descriptor is in the set, whose turn it is, the
+ * connections' acceptance, the workers' error pipes and the talk with the
+ * master. Never opens a file, never spawns, never sends a signal.
+ */
+#include <sys/types.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "zfpm.h"
+
+#define ACCEPT_BATCH	64	/* connections accepted in one turn */
+#define SPARE_FDS	64	/* never taken by connections: master, listeners, one for a new worker ... */
+#define PAUSE_MS	100	/* without a descriptor for it, accepting is tried again after that */
+#define PAUSE_LOG_MS	10000	/* and logged that often */
+#define WATCH_MS	1000	/* how often error pipes are asked where they can not be polled at once */
+#define LINE_MS		1000	/* in this time a worker may log ... */
+#define LINES_MAX	200	/* ... so many lines; what it says beyond waits in its pipe */
+
+/* What stands behind an entry of the poll set. */
+enum watch_kind {
+	WATCH_MASTER,
+	WATCH_ERRORS,
+	WATCH_LISTEN,		/* struct conf_listen */
+	WATCH_WEB,		/* struct request, server side */
+	WATCH_APP,		/* struct request, application side */
+	WATCH_PROBE,		/* struct link of a worker that is leaving */
+};
+
+struct watch {
+	enum watch_kind	 kind;
+	void		*owner;
+};
+
+static const struct conf *conf;
+static int		 master_fd;
+static int		 errors_fd;		/* os_watch of the error pipes; -1: ask once a second */
+static int64_t		 errors_ms;		/* next time to ask, if so */
+static struct pollfd	*pfds;			/* dense, edited in place */
+static struct watch	*watches;		/* in the same order */
+static int		 npfds, pfds_size;
+static struct request	*all;			/* every connection from a web server */
+static struct request	*dead;			/* for router_sweep() */
+static int		 nconnections;
+static int		 nworkers;
+static int		 max_fds;
+static int64_t		 paused_ms;		/* the listeners wait for descriptors, at least until then; 0: they do not */
+static int64_t		 paused_log_ms;		/* this was last logged */
+static bool		 quitting;
+static struct worker	**muted;		/* said too much: their pipes are not read until mute_ms */
+static int		 nmuted, muted_size;
+static int64_t		 mute_ms;
+
+/* ---- the poll set ------------------------------------------------------------------------ */
+
+/* Put fd into the set; its slot, or -1 without memory. */
+static int
+watch_add(int fd, short events, enum watch_kind kind, void *owner)
+{
+	struct pollfd *p;
+	struct watch *w;
+	int size;
+
+	if (npfds == pfds_size) {
+		size = pfds_size == 0 ? 256 : 2 * pfds_size;
+		if ((p = realloc(pfds, (size_t)size * sizeof(*p))) == NULL)
+			return -1;
+		pfds = p;
+		if ((w = realloc(watches, (size_t)size * sizeof(*w))) == NULL)
+			return -1;
+		watches = w;
+		pfds_size = size;
+	}
+	pfds[npfds].fd = fd;
+	pfds[npfds].events = events;
+	pfds[npfds].revents = 0;
+	watches[npfds].kind = kind;
+	watches[npfds].owner = owner;
+	return npfds++;
+}
+
+/*
+ * Take an entry out; the last one moves into its place. The loop in turn() goes
+ * from the end to the beginning, so what moves has had its turn.
+ */
+static void
+watch_remove(int *slot)
+{
+	int i = *slot;
+
+	if (i == -1)
+		return;
+	*slot = -1;
+	if (i == --npfds)
+		return;
+	pfds[i] = pfds[npfds];
+	watches[i] = watches[npfds];
+	switch (watches[i].kind) {
+	case WATCH_WEB:
+		((struct request *)watches[i].owner)->web_slot = i;
+		break;
+	case WATCH_APP:
+		((struct request *)watches[i].owner)->app_slot = i;
+		break;
+	case WATCH_PROBE:
+		((struct link *)watches[i].owner)->slot = i;
+		break;
+	case WATCH_MASTER:
+	case WATCH_ERRORS:
+	case WATCH_LISTEN:
+		break;		/* the first entries of all: they never move */
+	}
+}
+
+/* Keep fd in the set for these events, or out of it. -1 without memory. */
+static int
+watch_set(int *slot, bool in, int fd, short events, enum watch_kind kind, void *owner)
+{
+	if (!in) {
+		watch_remove(slot);
+	} else if (*slot == -1) {
+		*slot = watch_add(fd, events, kind, owner);
+		return *slot == -1 ? -1 : 0;
+	} else {
+		pfds[*slot].fd = fd;
+		pfds[*slot].events = events;
+	}
+	return 0;
+}
+
+/* Bring the poll set and the timer in line with what has become of a request. */
+static void
+sync_request(struct request *r, int64_t now_ms)
+{
+	struct link *l;
+	bool web, app;
+
+	request_settle(r, now_ms);
+	l = r->link;
+	web = r->state != REQ_DEAD && r->web_fd != -1;
+	app = r->state == REQ_RELAY;
+	if (watch_set(&r->web_slot, web, r->web_fd, r->web_events, WATCH_WEB, r) == -1 ||
+	    watch_set(&r->app_slot, app, app ? l->fd : -1, r->app_events, WATCH_APP, r) == -1) {
+		log_warnx("pool %s: no memory for the poll set", r->pool_name);
+		request_drop(r, now_ms);
+		watch_remove(&r->web_slot);
+		watch_remove(&r->app_slot);
+	}
+	if (r->state == REQ_DEAD && !r->in_dead) {
+		r->in_dead = true;
+		r->dead_next = dead;
+		dead = r;
+	}
+}
+
+/* ---- connections from web servers ----------------------------------------------------------- */
+
+/* Descriptors that may be in use: one for a connection and one for its worker, and every worker's error pipe. */
+static bool
+fds_left(void)
+{
+	return 2 * nconnections + 2 * nworkers < max_fds;
+}
+
+static void
+listeners_watch(short events)
+{
+	int i;
+
+	for (i = 0; i < npfds; i++)
+		if (watches[i].kind == WATCH_LISTEN)
+			pfds[i].events = events;
+}
+
+/* No descriptor for one more connection: those that come wait in the listeners' queues. */
+static void
+listeners_pause(const struct conf_listen *l, const char *why, int64_t now_ms)
+{
+	if (paused_log_ms == 0 || now_ms - paused_log_ms >= PAUSE_LOG_MS) {
+		log_warnx("listen %s: %s: new connections wait (%d connections, %d workers)", l->address, why, nconnections, nworkers);
+		paused_log_ms = now_ms;
+	}
+	paused_ms = now_ms + PAUSE_MS;
+	listeners_watch(0);
+}
+
+static bool
+net_allowed(const struct conf_net *net, const struct sockaddr_storage *sa)
+{
+	const uint8_t *addr;
+	int i;
+
+	if (sa->ss_family == AF_INET)
+		addr = (const uint8_t *)&((const struct sockaddr_in *)sa)->sin_addr;
+	else
+		addr = (const uint8_t *)&((const struct sockaddr_in6 *)sa)->sin6_addr;
+	for (; net != NULL; net = net->next) {
+		if (net->family != sa->ss_family)
+			continue;
+		for (i = 0; i < net->prefix_len; i++)
+			if (((addr[i / 8] ^ net->addr[i / 8]) & 0x80 >> i % 8) != 0)
+				break;
+		if (i == net->prefix_len)
+			return true;
+	}
+	return false;
+}
+
+/* May this peer use the listener? */
+static bool
+peer_allowed(const struct conf_listen *l, int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	uid_t uid;
+	int i;
+
+	if (l->sa.ss_family != AF_UNIX) {
+		if (getpeername(fd, (struct sockaddr *)&sa, &len) == -1)
+			return false;
+		if (net_allowed(l->allow, &sa))
+			return true;
+		log_warnx("listen %s: peer's address is not allowed", l->address);
+		return false;
+	}
+	if (l->nallow_uids == 0)
+		return true;
+	if (os_peer_uid(fd, &uid) == -1) {
+		log_warn("listen %s: peer's user", l->address);
+		return false;
+	}
+	for (i = 0; i < l->nallow_uids; i++)
+		if (l->allow_uids[i] == uid)
+			return true;
+	log_warnx("listen %s: peer's uid %lu is not allowed", l->address, (unsigned long)uid);
+	return false;
+}
+
+static void
+accept_ready(const struct conf_listen *l, int64_t now_ms)
+{
+	struct request *r;
+	int fd, i;
+
+	for (i = 0; i < ACCEPT_BATCH && !quitting; i++) {
+		if (!fds_left()) {
+			listeners_pause(l, "no descriptors left", now_ms);
+			return;
+		}
+		if ((fd = os_accept(l->fd)) == -1) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+				listeners_pause(l, strerror(errno), now_ms);
+			} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ECONNABORTED && errno != EINTR) {
+				log_warn("listen %s: accept", l->address);
+			}
+			return;
+		}
+		if (!peer_allowed(l, fd)) {
+			close(fd);
+			continue;
+		}
+		if ((r = request_new(fd, l, now_ms)) == NULL) {
+			log_warn("listen %s: a connection", l->address);
+			return;
+		}
+		r->all_next = all;
+		if (all != NULL)
+			all->all_prev = r;
+		all = r;
+		nconnections++;
+		sync_request(r, now_ms);
+	}
+}
+
+/* Free what died in this turn: no pointer to it is live now. */
+static void
+router_sweep(int64_t now_ms)
+{
+	struct request *r;
+
+	while ((r = dead) != NULL) {
+		dead = r->dead_next;
+		if (r->all_prev != NULL)
+			r->all_prev->all_next = r->all_next;
+		else
+			all = r->all_next;
+		if (r->all_next != NULL)
+			r->all_next->all_prev = r->all_prev;
+		request_free(r);
+		nconnections--;
+	}
+	if (paused_ms != 0 && paused_ms <= now_ms && fds_left()) {
+		paused_ms = 0;
+		listeners_watch(POLLIN);
+	}
+}
+
+/* ---- workers ---------------------------------------------------------------------------------- */
+
+static void
+tell_master(enum msg_type type, const struct worker *w)
+{
+	struct msg msg;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.type = type;
+	if (w != NULL) {
+		msg.worker = w->number;
+		msg.pool = (uint32_t)w->pool->conf->index;
+		msg.app = (uint32_t)w->app;
+		snprintf(msg.text, sizeof(msg.text), "%s", w->pool->name);
+	}
+	/* The master never waits for us, so we can wait for it. */
+	if (ipc_send(master_fd, &msg, -1, true) == -1 && errno != EPIPE && errno != ECONNRESET)
+		log_warn("message to the master");
+}
+
+static void
+close_links(struct worker *w)
+{
+	struct link *l;
+
+	for (l = w->links; l < w->links + w->nlinks; l++) {
+		if (l->fd == -1 || l->request != NULL)
+			continue;
+		watch_remove(&l->slot);
+		close(l->fd);
+		l->fd = -1;
+	}
+}
+
+/*
+ * A worker's request was given up, and only the worker knows when it is through with it. Offer it a
+ * connection that has ended already: when it is back at accept(), it takes that, finds the end, and closes.
+ */
+static void
+probe(struct worker *w)
+{
+	struct link *l = &w->links[0];
+
+	if ((l->fd = request_connect(w)) == -1) {
+		pool_retire(w);		/* it does not listen any more */
+		return;
+	}
+	shutdown(l->fd, SHUT_WR);
+	if ((l->slot = watch_add(l->fd, POLLIN, WATCH_PROBE, l)) == -1)
+		pool_retire(w);
+}
+
+static void
+probe_ready(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+	char buf[64];
+	ssize_t n;
+
+	/* What it may say to an empty request is of no interest. */
+	if ((n = read(l->fd, buf, sizeof(buf))) > 0 || (n == -1 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	close_links(w);
+	pool_returned(w, now_ms);
+}
+
+/* Do what pool.c has decided, until there is nothing more to do. */
+static void
+dispatch(int64_t now_ms)
+{
+	struct pool_step s;
+
+	for (;;) {
+		switch (pool_next(&s, now_ms)) {
+		case POOL_NOTHING:
+			return;
+		case POOL_SERVE:
+			if (request_begin(s.request, s.link, now_ms) == -1) {
+				/* Dead before it saw a byte: another one serves the request. */
+				log_debug("pool %s: worker %ld: found dead", s.request->pool_name, (long)s.link->worker->pid);
+				pool_overdue(s.link);
+				pool_requeue(s.request);
+				break;
+			}
+			sync_request(s.request, now_ms);
+			break;
+		case POOL_REFUSE:
+			request_refuse(s.request, s.reason, now_ms);
+			sync_request(s.request, now_ms);
+			break;
+		case POOL_START:
+			nworkers++;
+			tell_master(MSG_SPAWN, s.worker);
+			break;
+		case POOL_STOP:
+			close_links(s.worker);
+			log_debug("pool %s: worker %ld: retired after %llu requests", s.worker->pool->name, (long)s.worker->pid,
+			    (unsigned long long)s.worker->requests);
+			tell_master(MSG_STOP, s.worker);
+			break;
+		case POOL_PROBE:
+			probe(s.worker);
+			break;
+		}
+	}
+}
+
+/* ---- what applications say on their standard error ------------------------------------------------ */
+
+static void
+log_error_line(struct worker *w)
+{
+	w->line[w->line_len] = '\0';
+	if (w->line_len > 0)
+		log_info("pool %s: worker %ld: stderr: %s", w->pool->name, (long)w->pid, w->line);
+	w->line_len = 0;
+}
+
+static void
+mute(struct worker *w, int64_t now_ms)
+{
+	struct worker **grown;
+
+	if (nmuted == muted_size) {
+		if ((grown = realloc(muted, (size_t)(muted_size + 64) * sizeof(struct worker *))) == NULL)
+			return;
+		muted = grown;
+		muted_size += 64;
+	}
+	os_watch_remove(errors_fd, w->error_fd);
+	muted[nmuted++] = w;
+	w->muted = true;
+	if (mute_ms == 0)
+		mute_ms = now_ms + LINE_MS;
+}
+
+static void
+unmute(int64_t now_ms)
+{
+	int i;
+
+	if (mute_ms == 0 || mute_ms > now_ms)
+		return;
+	for (i = 0; i < nmuted; i++) {
+		muted[i]->muted = false;
+		if (os_watch_add(errors_fd, muted[i]->error_fd, muted[i]) == -1)
+			log_warn("pool %s: worker %ld: error pipe", muted[i]->pool->name, (long)muted[i]->pid);
+	}
+	nmuted = 0;
+	mute_ms = 0;
+}
+
+/* The worker or its pipe is going: forget it. */
+static void
+close_errors(struct worker *w)
+{
+	int i;
+
+	if (w->error_fd == -1)
+		return;
+	if (w->muted) {
+		for (i = 0; muted[i] != w; i++)
+			;
+		muted[i] = muted[--nmuted];
+		w->muted = false;
+	} else {
+		os_watch_remove(errors_fd, w->error_fd);
+	}
+	log_error_line(w);
+	close(w->error_fd);
+	w->error_fd = -1;
+}
+
+/* One read of a worker's error pipe. Returns false when it has no more. */
+static bool
+read_errors(struct worker *w)
+{
+	char buf[1024];
+	ssize_t i, n;
+
+	do
+		n = read(w->error_fd, buf, sizeof(buf));
+	while (n == -1 && errno == EINTR);
+	if (n == -1 && errno == EAGAIN)
+		return false;
+	if (n <= 0) {
+		close_errors(w);
+		return false;
+	}
+	for (i = 0; i < n; i++) {
+		if (buf[i] == '\n' || w->line_len == (int)sizeof(w->line) - 1)
+			log_error_line(w);
+		if (buf[i] != '\n')
+			w->line[w->line_len++] = buf[i];
+	}
+	return true;
+}
+
+static void
+errors_ready(int64_t now_ms)
+{
+	void *ready[64];
+	struct worker *w;
+	int i, n;
+
+	errors_ms = now_ms + WATCH_MS;
+	n = os_watch_ready(errors_fd, ready, 64);
+	for (i = 0; i < n; i++) {
+		w = ready[i];
+		if (now_ms - w->line_ms >= LINE_MS) {
+			w->line_ms = now_ms;
+			w->line_count = 0;
+		}
+		if (read_errors(w) && ++w->line_count == LINES_MAX) {
+			log_warnx("pool %s: worker %ld: stderr: too much in one second, the rest waits", w->pool->name, (long)w->pid);
+			mute(w, now_ms);
+		}
+	}
+}
+
+/* ---- the master --------------------------------------------------------------------------------------- */
+
+/* Accept no more; with refuse, answer what waits; leave when the last request is done. */
+static void
+quit(bool refuse)
+{
+	struct request *r;
+	int i;
+
+	quitting = true;
+	for (i = 0; i < npfds; i++)
+		if (watches[i].kind == WATCH_LISTEN && pfds[i].fd != -1) {
+			close(pfds[i].fd);
+			pfds[i].fd = -1;	/* ignored by poll() */
+		}
+	for (r = all; r != NULL; r = r->all_next) {
+		request_last(r);
+		sync_request(r, os_now_ms());
+	}
+	if (refuse)
+		pool_close("stop: zfpm is stopping");
+}
+
+static void
+worker_exited(struct worker *w, int status, int64_t now_ms)
+{
+	char reason[96];
+	struct request *r;
+	struct link *l;
+	int i, left;
+
+	for (i = 0; w->error_fd != -1 && i < LINES_MAX && read_errors(w); i++)
+		;
+	close_errors(w);
+	if (w->state != WORKER_STOPPING || w->busy > 0)
+		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
+		    (unsigned long long)w->requests);
+	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING) {
+		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(status));
+		pool_failed(w, reason, now_ms);
+	}
+	close_links(w);
+	nworkers--;
+	/* The worker goes with its last request, so it is not looked at after that. */
+	left = w->busy;
+	l = w->links;
+	pool_gone(w);
+	while (left > 0) {
+		if ((r = l++->request) == NULL)
+			continue;
+		left--;
+		request_worker_exited(r, status, now_ms);
+		sync_request(r, now_ms);
+	}
+}
+
+static void
+master_ready(int64_t now_ms)
+{
+	struct worker *w;
+	struct msg msg;
+	int fd, n;
+
+	while ((n = ipc_recv(master_fd, &msg, &fd)) == 1) {
+		w = pool_worker(msg.worker);
+		switch (msg.type) {
+		case MSG_PING:
+			tell_master(MSG_PONG, NULL);
+			break;
+		case MSG_STARTED:
+			if (w == NULL)
+				break;
+			w->error_fd = fd;
+			fd = -1;
+			if (w->error_fd != -1 && os_watch_add(errors_fd, w->error_fd, w) == -1)
+				log_warn("pool %s: worker %ld: error pipe", w->pool->name, (long)msg.pid);
+			log_debug("pool %s: worker %ld: started", w->pool->name, (long)msg.pid);
+			pool_started(w, (pid_t)msg.pid, now_ms);
+			break;
+		case MSG_FAILED:
+			if (w == NULL)
+				break;
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			close_links(w);
+			close_errors(w);
+			nworkers--;
+			if (w->state != WORKER_STOPPING)
+				pool_failed(w, msg.text, now_ms);
+			pool_gone(w);
+			break;
+		case MSG_EXITED:
+			if (w != NULL)
+				worker_exited(w, msg.value, now_ms);
+			break;
+		case MSG_QUIT:
+			quit(msg.value != 0);
+			break;
+		default:
+			fatalx("unknown message %u from the master", msg.type);
+		}
+		if (fd != -1)
+			close(fd);
+		dispatch(now_ms);
+	}
+	if (n == 0 || (n == -1 && errno != EAGAIN)) {
+		/* It is gone, and nobody starts workers any more: finish what runs. */
+		log_warnx("the master is gone; finishing");
+		close(master_fd);
+		for (n = 0; n < npfds; n++)
+			if (watches[n].kind == WATCH_MASTER)
+				pfds[n].fd = -1;
+		quit(true);
+		dispatch(now_ms);
+	}
+}
+
+/* ---- time ------------------------------------------------------------------------------------------------- */
+
+/* The struct that a timer is embedded in. */
+#define OWNER(t, type)	((struct type *)(void *)((char *)(t) - offsetof(struct type, timer)))
+
+static void
+timers_ready(int64_t now_ms)
+{
+	struct timer *t;
+	struct request *r;
+	struct worker *w;
+
+	while ((t = timeout_pop(now_ms)) != NULL) {
+		switch (t->kind) {
+		case TIMER_REQUEST:
+			r = OWNER(t, request);
+			request_timeout(r, now_ms);
+			sync_request(r, now_ms);
+			break;
+		case TIMER_WORKER:
+			w = OWNER(t, worker);
+			if (w->state == WORKER_LEAVING) {
+				log_warnx("pool %s: worker %ld: did not come back within %llds of losing its request", w->pool->name,
+				    (long)w->pid, (long long)w->pool->conf->timeout_ms[TIMEOUT_APP] / 1000);
+				close_links(w);
+				pool_retire(w);
+			} else if (w->state == WORKER_IDLE && w->busy == 0) {
+				pool_retire(w);
+			}
+			break;
+		case TIMER_POOL:
+			pool_timeout(OWNER(t, pool), now_ms);
+			break;
+		}
+		dispatch(now_ms);
+	}
+}
+
+/* Milliseconds until something is due, for poll(). */
+static int
+wait_ms(int64_t now_ms)
+{
+	int64_t next = timeout_next();
+
+	if (errors_fd == -1 && nworkers > 0 && (next == 0 || errors_ms < next))
+		next = errors_ms;
+	if (mute_ms != 0 && (next == 0 || mute_ms < next))
+		next = mute_ms;
+	if (paused_ms > now_ms && (next == 0 || paused_ms < next))
+		next = paused_ms;
+	if (next == 0)
+		return -1;
+	if (next <= now_ms)
+		return 0;
+	return next - now_ms > INT_MAX ? INT_MAX : (int)(next - now_ms);
+}
+
+/* ---- the whole ---------------------------------------------------------------------------------------------- */
+
+/* Wait, and serve everything that is ready once. */
+static void
+turn(void)
+{
+	int64_t now_ms = os_now_ms();
+	struct request *r;
+	short revents;
+	int i, n;
+
+	if ((n = poll(pfds, (nfds_t)npfds, wait_ms(now_ms))) == -1) {
+		if (errno != EINTR)
+			fatal("poll");
+		return;
+	}
+	now_ms = os_now_ms();
+	for (i = npfds - 1; i >= 0 && n > 0; i--) {
+		if (i >= npfds || (revents = pfds[i].revents) == 0)
+			continue;
+		pfds[i].revents = 0;
+		n--;
+		switch (watches[i].kind) {
+		case WATCH_MASTER:
+			master_ready(now_ms);
+			break;
+		case WATCH_ERRORS:
+			errors_ready(now_ms);
+			break;
+		case WATCH_LISTEN:
+			accept_ready(watches[i].owner, now_ms);
+			break;
+		case WATCH_WEB:
+			r = watches[i].owner;
+			request_web_ready(r, revents, now_ms);
+			sync_request(r, now_ms);
+			break;
+		case WATCH_APP:
+			r = watches[i].owner;
+			request_app_ready(r, revents, now_ms);
+			sync_request(r, now_ms);
+			break;
+		case WATCH_PROBE:
+			probe_ready(watches[i].owner, now_ms);
+			break;
+		}
+		dispatch(now_ms);
+	}
+	timers_ready(now_ms);
+	unmute(now_ms);
+	if (errors_fd == -1 && errors_ms <= now_ms)
+		errors_ready(now_ms);
+	router_sweep(now_ms);
+}
+
+void
+router_run(const struct conf *c, int fd, uint32_t first_worker)
+{
+	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE };
+	struct conf_listen *l;
+	struct sigaction sa;
+	struct rlimit rl;
+	size_t i;
+
+	conf = c;
+	master_fd = fd;
+	log_process("router");
+	os_title("zfpm: router");
+	/* From a terminal or a service manager these reach us too; the master says when to leave. */
+	memset(&sa, 0, sizeof(sa));
+	sigemptyset(&sa.sa_mask);
+	sa.sa_handler = SIG_IGN;
+	for (i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		sigaction(ignored[i], &sa, NULL);
+	sa.sa_handler = SIG_DFL;
+	sigaction(SIGCHLD, &sa, NULL);
+	/* It never starts a process, and never may. */
+	rl.rlim_cur = rl.rlim_max = 0;
+	if (os_no_new_privileges() == -1 || setrlimit(RLIMIT_NPROC, &rl) == -1)
+		fatal("giving up privileges");
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
+		fatal("getrlimit");
+	max_fds = rl.rlim_cur == RLIM_INFINITY || rl.rlim_cur > INT_MAX ? INT_MAX : (int)rl.rlim_cur;
+	max_fds -= SPARE_FDS;
+
+	pool_init(conf, first_worker);
+	request_init(conf);
+	errors_fd = os_watch_open();
+	if (watch_add(master_fd, POLLIN, WATCH_MASTER, NULL) == -1 || watch_add(errors_fd, POLLIN, WATCH_ERRORS, NULL) == -1)
+		fatal("poll set");
+	for (l = conf->listens; l != NULL; l = l->next)
+		if (watch_add(l->fd, POLLIN, WATCH_LISTEN, l) == -1)
+			fatal("poll set");
+	while (!quitting || all != NULL)
+		turn();
+	log_debug("done");
+	exit(0);
+}
