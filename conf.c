@@ -1979,6 +1979,7 @@ conf_load(const char *file, bool names)
 			if ((global_directives[i].flags & REQUIRED) != 0 && p->global_seen.own[i].file == NULL)
 				fail_at(p, conf->file, 0, "'%s' is missing", global_directives[i].name);
 	}
+	memcpy(conf->timeout_ms, p->defaults.pool.timeout_ms, sizeof(conf->timeout_ms));
 	for (i = 0; i < conf->npools; i++) {
 		inherit(p, (struct draft *)conf->pools[i]);
 		resolve_apps(p, (struct draft *)conf->pools[i]);
