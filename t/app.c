@@ -1,8 +1,8 @@
 /*
  * app.c: the test suite's FastCGI application. It listens on descriptor 0, as
  * zfpm starts it, and does what the request's QUERY_STRING asks for. It is as
- * strict as php-cgi about what a relay sends: a name-value pair that straddles
- * two PARAMS records, padding after an empty record, or a record longer than
+ * strict as php-cgi about what a relay sends: a name-value pair that straddles two
+ * PARAMS records (though one record could hold it), padding after an empty record, or a record longer than
  * 65,535 bytes with its padding make it say so on descriptor 2 and close.
  *
  * app [options]
@@ -167,6 +167,19 @@ need(size_t n)
 	if (p == NULL)
 		die("malloc");
 	return p;
+}
+
+static void
+text_bytes(struct text *t, const char *p, size_t len)
+{
+	if (t->len + len > t->room) {
+		t->room = t->room * 2 + len + 1024;
+		t->p = realloc(t->p, t->room);
+		if (t->p == NULL)
+			die("realloc");
+	}
+	memcpy(t->p + t->len, p, len);
+	t->len += len;
 }
 
 static void
@@ -481,45 +494,68 @@ wait_for_begin(struct conn *c)
 	return false;
 }
 
+/*
+ * Take the pairs of one record, which come behind what an earlier record left:
+ * the beginning of a pair that no record can hold. Any other must be whole.
+ */
+static bool
+take_pairs(struct conn *c, struct text *t)
+{
+	struct fcgi_pair pair;
+	size_t at;
+
+	for (at = 0; at < t->len; at += pair.size) {
+		if (fcgi_pair_get((uint8_t *)t->p + at, t->len - at, INT32_MAX, &pair) == 1) {
+			pair_add(&c->params, pair.name, pair.name_len, pair.value, pair.value_len);
+		} else if (pair.size > FCGI_MAX_CONTENT) {
+			break;
+		} else {
+			say("app: a pair straddles two records");
+			return false;
+		}
+	}
+	memmove(t->p, t->p + at, t->len - at);
+	t->len -= at;
+	return true;
+}
+
 static bool
 read_params(struct conn *c)
 {
+	struct text t = { NULL, 0, 0 };
 	struct fcgi_part part;
-	struct fcgi_pair pair;
-	uint8_t buf[FCGI_MAX_CONTENT];
-	size_t len, at;
+	bool good;
 
-	for (;;) {
-		if (!next_part(c, &part, false))
-			return false;
+	while ((good = next_part(c, &part, false))) {
 		if (part.id == 0) {
-			if (!management(c, &part))
-				return false;
+			if (!management(c, &part)) {
+				good = false;
+				break;
+			}
 			continue;
 		}
 		if (part.id != c->id)
 			continue;
 		if (part.type == FCGI_ABORT_REQUEST) {
 			c->aborted = true;
-			return true;
+			break;
 		}
-		if (part.type != FCGI_PARAMS) {
+		if (part.type != FCGI_PARAMS || (part.len == 0 && t.len > 0)) {
 			say("app: type %d among the parameters", part.type);
-			return false;
+			good = false;
+			break;
 		}
-		if (!whole_record(c, &part, buf, sizeof(buf), &len))
-			return false;
-		if (len == 0)
-			return true;
-		c->params_records++;
-		for (at = 0; at < len; at += pair.size) {
-			if (fcgi_pair_get(buf + at, len - at, sizeof(buf), &pair) != 1) {
-				say("app: a pair straddles two records");
-				return false;
-			}
-			pair_add(&c->params, pair.name, pair.name_len, pair.value, pair.value_len);
+		if (part.len == 0)
+			break;
+		c->params_records += part.first;
+		text_bytes(&t, (const char *)part.data, part.len);
+		if (part.last && !take_pairs(c, &t)) {
+			good = false;
+			break;
 		}
 	}
+	free(t.p);
+	return good;
 }
 
 /* Read on in the request's body: 1 and a piece of it, 0 at its end, -1 where the connection ends before. */
@@ -559,19 +595,6 @@ read_body(struct conn *c, struct fcgi_part *part)
 }
 
 /* ---- the report --------------------------------------------------------------------- */
-
-static void
-text_bytes(struct text *t, const char *p, size_t len)
-{
-	if (t->len + len > t->room) {
-		t->room = t->room * 2 + len + 1024;
-		t->p = realloc(t->p, t->room);
-		if (t->p == NULL)
-			die("realloc");
-	}
-	memcpy(t->p + t->len, p, len);
-	t->len += len;
-}
 
 static void
 text_line(struct text *t, const char *fmt, ...)
