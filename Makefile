@@ -24,7 +24,7 @@ $(OBJS): zfpm.h fcgi.h
 .c.o:
 	$(CC) $(ZCFLAGS) -c -o $@ $<
 zfpm.o: zfpm.c
-	$(CC) $(ZCFLAGS) -DZFPM_CONF='"$(sysconfdir)/zfpm/zfpm.conf"' -c -o $@ zfpm.c
+	$(CC) $(ZCFLAGS) -DCONF_FILE='"$(sysconfdir)/zfpm/zfpm.conf"' -c -o $@ zfpm.c
 os.o: os.c
 	$(CC) $(ZCFLAGS) -D_GNU_SOURCE -c -o $@ os.c
 

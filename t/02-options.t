@@ -1,5 +1,6 @@
 #!/bin/sh
-# zfpm's options do what zfpm(8) says, and what is wrong with a start is said on standard error, with status 1.
+# zfpm's options do what zfpm(8) says, and what is wrong with a start is said on standard error, with a status
+# that is not 0.
 . "${0%/*}/lib.sh"
 plan 31
 
@@ -27,11 +28,11 @@ run "$zfpm" -h
 is "$status" 0 "-h"
 like "$out" '-c' "prints the options"
 run "$zfpm" -x
-is "$status" 1 "an unknown option"
+is "$status" 2 "an unknown option"
 like "$err" '^usage: zfpm' "brings the usage"
 run "$zfpm" -t -c "$tmp/good.conf" more
-is "$status" 1 "an operand too many"
-like "$err" '^usage: zfpm|more' "is an error too"
+is "$status" 2 "an operand too many"
+like "$err" '^usage: zfpm' "brings it too"
 run "$zfpm" -t -c "$tmp/none.conf"
 is "$status" 1 "a configuration that is not there"
 like "$err" "$tmp/none.conf: No such file" "is named"

@@ -68,7 +68,7 @@ like "$(request good)" '^uid [1-9]' "a good pool is served"
 
 # refused POOL ERE TITLE: two tests
 refused() {
-	like "$(request "$1" 2>&1)" "^Status: 500" "$3"
+	like "$(request "$1" 2>"$tmp/stderr")" "^Status: 500" "$3"
 	like "$(grep -F "pool $1: " "$tmp/zfpm.log")" "pool $1: cannot start FCGI process: $2\$" "and the log says why"
 }
 refused unknown-user "user: 'nobody-of-this-name' is unknown" "a user that does not exist"

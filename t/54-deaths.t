@@ -4,22 +4,20 @@
 plan 29
 
 make_user user
-conf() {
-	cat <<-\END
-		app app { command @bin@/app }
-		app stubborn { command @bin@/app -I }
-		app family { command @bin@/app -f 2 }
-		pool one {
-			user @user@
-			app app family
-		}
-		pool two {
-			user @user@
-			app stubborn
-			timeout kill 1s
-		}
-	END
-}
+cat >"$tmp/conf" <<-\END
+	app app { command @bin@/app }
+	app stubborn { command @bin@/app -I }
+	app family { command @bin@/app -f 2 }
+	pool one {
+		user @user@
+		app app family
+	}
+	pool two {
+		user @user@
+		app stubborn
+		timeout kill 1s
+	}
+END
 of_user() { ps -o pid= -u "$user" | tr -d ' '; }
 nobody_left() { [ -z "$(of_user)" ]; }
 count_is() { [ "$(of_user | grep -c .)" -eq "$1" ]; }
@@ -33,7 +31,7 @@ begin() {
 	worker=$(sed 's/.* //' "$user_home/at")
 }
 new_router() { r=$(router_pid) && [ "$r" != "$router" ]; }
-conf | start_zfpm
+start_zfpm <"$tmp/conf"
 
 # A worker
 first=$(pid_of one)
@@ -88,14 +86,14 @@ passes "when the master is killed the router ends" wait_until gone "$router"
 passes "and no worker is left" wait_until nobody_left
 passes "nor a client" wait_until gone "$client"
 stop_zfpm
-conf | start_zfpm
+start_zfpm <"$tmp/conf"
 like "$(pid_of one)" '^[0-9]+$' "zfpm starts again in what a killed one has left, and serves"
 
 # A master that ends by itself
 stop_zfpm TERM
 is "$zfpm_status" 0 "SIGTERM ends zfpm with status 0"
 passes "and nobody is left" nobody_left
-conf | start_zfpm
+start_zfpm <"$tmp/conf"
 request one "note=$user_home/quit" at=headers sleep=1 show=QUERY_STRING >"$tmp/answer" 2>&1 &
 client=$!
 wait_until test -s "$user_home/quit"
