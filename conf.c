@@ -359,6 +359,8 @@ warn_at(const char *file, int line, const char *fmt, ...)
 __attribute__((format(printf, 3, 4))) static void
 refuse_path(struct parser *p, const char *path, const char *fmt, ...)
 {
+	const char *file = p->conf->file;
+	size_t len = strlen(path), file_len = strlen(file);
 	char reason[TEXT_LEN];
 	va_list ap;
 
@@ -367,10 +369,10 @@ refuse_path(struct parser *p, const char *path, const char *fmt, ...)
 	va_end(ap);
 	if (p->source != NULL)
 		fail(p, "%s: %s: %s", p->purpose, path, reason);
-	else if (strcmp(path, p->conf->file) == 0)
-		fail_at(p, path, 0, "%s", reason);
+	else if (len >= file_len && strcmp(path + len - file_len, file) == 0)
+		fail_at(p, file, 0, "%s", reason);	/* the file itself, here with its directory */
 	else
-		fail_at(p, p->conf->file, 0, "%s: %s", path, reason);
+		fail_at(p, file, 0, "%s: %s", path, reason);
 }
 
 static bool

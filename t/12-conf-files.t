@@ -9,7 +9,8 @@ printf 'listen %s/z.sock key %s/key\napp a { command /bin/sh }\n' "$tmp" "$tmp" 
 printf '0123456789abcdef\n' >key
 chmod 600 key
 
-check() { "$zfpm" -t -c "${1:-zfpm.conf}" 2>&1; }
+# Files are named without the test's directory.
+check() { "$zfpm" -t -c "${1:-zfpm.conf}" 2>&1 | sed "s|$tmp/||g"; }
 
 # conf LINE...: base, then these lines, so that the first of them is line 3
 conf() {
@@ -29,7 +30,7 @@ pool two >pools.d/a.conf
 echo nonsense >pools.d/a.conf~
 conf 'include pools.d/*.conf'
 is "$(check)" "zfpm.conf: ok: 2 pools, 1 app, 1 listen
-listen $tmp/z.sock: mode 0660, key
+listen z.sock: mode 0660, key
 app a: /bin/sh, 2 pools" 'a pattern includes the files that match'
 echo 'nice x' >>pools.d/a.conf
 echo 'usr x' >>pools.d/b.conf
@@ -38,7 +39,7 @@ is "$(check)" "pools.d/a.conf:3: unknown directive 'nice' outside of app and poo
 pools.d/b.conf:3: unknown directive 'usr' outside of app and pool
 zfpm.conf:4: max_workers: 0 is not between 1 and 100000" 'errors name the included file, in the order of the names'
 is "$(cd / && check "$tmp/zfpm.conf" | head -n 1)" \
-    "$tmp/pools.d/a.conf:3: unknown directive 'nice' outside of app and pool" \
+    "pools.d/a.conf:3: unknown directive 'nice' outside of app and pool" \
     'a relative path begins at the directory of the including file'
 pool one >pools.d/a.conf
 pool one >pools.d/b.conf
@@ -50,12 +51,12 @@ is "$(check)" 'pools.d/b.conf:1: log: is set at pools.d/a.conf:1 already' 'one d
 conf 'include none.d/*.conf' 'include pools.d/*.none'
 accepted 'a pattern that nothing matches is no error'
 conf 'include none.conf'
-is "$(check)" "zfpm.conf:3: include: $tmp/none.conf: No such file or directory" 'a file that is not there is one'
+is "$(check)" "zfpm.conf:3: include: none.conf: No such file or directory" 'a file that is not there is one'
 conf 'include pools.d'
-is "$(check)" "zfpm.conf:3: include: $tmp/pools.d: is not a regular file" 'so is a directory'
+is "$(check)" "zfpm.conf:3: include: pools.d: is not a regular file" 'so is a directory'
 mkfifo fifo
 conf 'include fifo'
-is "$(check)" "zfpm.conf:3: include: $tmp/fifo: is not a regular file" 'and a FIFO, which is not waited for'
+is "$(check)" "zfpm.conf:3: include: fifo: is not a regular file" 'and a FIFO, which is not waited for'
 conf 'include zfpm.conf'
 is "$(check)" 'zfpm.conf:3: include: zfpm.conf: is included already' 'a file that includes itself'
 echo 'include "pools.d/*.conf"' >pools.d/a.conf
@@ -85,31 +86,31 @@ conf 'include pools.d/*.conf'
 accepted 'all is root'"'"'s'
 refused() { is "$(check)" "$1" "$2"; }
 chown nobody zfpm.conf
-refused "zfpm.conf: $tmp/zfpm.conf: is owned by uid $(id -u nobody), not by root" 'the file is not root'"'"'s'
+refused "zfpm.conf: is owned by uid $(id -u nobody), not by root" 'the file is not root'"'"'s'
 chown 0:1 zfpm.conf
 chmod 664 zfpm.conf
-refused "zfpm.conf: $tmp/zfpm.conf: can be written by group 1" 'a group can write it'
+refused "zfpm.conf: can be written by group 1" 'a group can write it'
 chgrp 0 zfpm.conf
 accepted "root's own group can"
 chmod 646 zfpm.conf
-refused "zfpm.conf: $tmp/zfpm.conf: can be written by everybody" 'everybody can write it'
+refused "zfpm.conf: can be written by everybody" 'everybody can write it'
 chmod 644 zfpm.conf
 chmod 666 pools.d/x.conf
-refused "zfpm.conf:3: include: $tmp/pools.d/x.conf: can be written by everybody" 'an included file'
+refused "zfpm.conf:3: include: pools.d/x.conf: can be written by everybody" 'an included file'
 chmod 644 pools.d/x.conf
 chown 0:1 pools.d
 chmod 775 pools.d
 pool y >pools.d/y.conf
-refused "zfpm.conf:3: include: $tmp/pools.d: can be written by group 1" 'a directory, which is told of once'
+refused "zfpm.conf:3: include: pools.d: can be written by group 1" 'a directory, which is told of once'
 chmod 1777 pools.d
 accepted 'a sticky directory of root'"'"'s is accepted'
 chown nobody pools.d/y.conf
-refused "zfpm.conf:3: include: $tmp/pools.d/y.conf: is owned by uid $(id -u nobody), not by root" \
+refused "zfpm.conf:3: include: pools.d/y.conf: is owned by uid $(id -u nobody), not by root" \
     'but not the file of another in it'
 rm pools.d/y.conf
 ln -s "$tmp/base" pools.d/y.conf
 chown -h nobody pools.d/y.conf
-refused "zfpm.conf:3: include: $tmp/pools.d/y.conf: is owned by uid $(id -u nobody), not by root" \
+refused "zfpm.conf:3: include: pools.d/y.conf: is owned by uid $(id -u nobody), not by root" \
     'nor the link of another'
 rm pools.d/y.conf
 chmod 755 pools.d
@@ -117,46 +118,46 @@ mkdir -p owned/sub
 chown nobody owned
 mv pools.d/x.conf owned/sub
 conf 'include owned/sub/x.conf'
-refused "zfpm.conf:3: include: $tmp/owned: is owned by uid $(id -u nobody), not by root" 'a directory further up'
+refused "zfpm.conf:3: include: owned: is owned by uid $(id -u nobody), not by root" 'a directory further up'
 ln -s "$tmp/owned/sub/x.conf" pools.d/x.conf
 conf 'include pools.d/*.conf'
-refused "zfpm.conf:3: include: $tmp/owned: is owned by uid $(id -u nobody), not by root" 'the directory that a link leads to'
+refused "zfpm.conf:3: include: owned: is owned by uid $(id -u nobody), not by root" 'the directory that a link leads to'
 mv owned/sub/x.conf pools.d/real
 rm pools.d/x.conf
 ln -s ../../pools.d/real owned/sub/x.conf
 conf 'include owned/sub/x.conf'
-refused "zfpm.conf:3: include: $tmp/owned: is owned by uid $(id -u nobody), not by root" \
+refused "zfpm.conf:3: include: owned: is owned by uid $(id -u nobody), not by root" \
     'the directory of a link that leads to a good file'
 chown root owned
 accepted 'links and .. in a path'
 ln -s loop deep/loop
 conf 'include deep/loop'
-refused "zfpm.conf:3: include: $tmp/deep/loop: Too many levels of symbolic links" 'a link to itself'
+refused "zfpm.conf:3: include: deep/loop: Too many levels of symbolic links" 'a link to itself'
 ln -s ../deep/dir deep/dir
 conf 'include deep/dir/x'
-refused "zfpm.conf:3: include: $tmp/deep/dir: Too many levels of symbolic links" 'a directory that is a link to itself'
+refused "zfpm.conf:3: include: deep/dir: Too many levels of symbolic links" 'a directory that is a link to itself'
 
 # ---- the key
 
 conf ''
 chmod 640 key
-refused "zfpm.conf:1: listen: key: $tmp/key: has mode 0640: root alone may read it" 'a key that a group can read'
+refused "zfpm.conf:1: listen: key: key: has mode 0640: root alone may read it" 'a key that a group can read'
 chmod 600 key
 chown nobody key
-refused "zfpm.conf:1: listen: key: $tmp/key: is owned by uid $(id -u nobody), not by root" 'a key that is not root'"'"'s'
+refused "zfpm.conf:1: listen: key: key: is owned by uid $(id -u nobody), not by root" 'a key that is not root'"'"'s'
 chown root key
 echo 0123456789abcde >key
-refused "zfpm.conf:1: listen: key: $tmp/key: the first line has 15 characters, not 16 to 1024" 'a short key'
+refused "zfpm.conf:1: listen: key: key: the first line has 15 characters, not 16 to 1024" 'a short key'
 printf '\n0123456789abcdef\n' >key
-refused "zfpm.conf:1: listen: key: $tmp/key: the first line has 0 characters, not 16 to 1024" 'the first line counts'
+refused "zfpm.conf:1: listen: key: key: the first line has 0 characters, not 16 to 1024" 'the first line counts'
 printf '%01025d\n' 0 >key
-refused "zfpm.conf:1: listen: key: $tmp/key: the first line has 1025 characters, not 16 to 1024" 'a long key'
+refused "zfpm.conf:1: listen: key: key: the first line has 1025 characters, not 16 to 1024" 'a long key'
 printf '0123456789abcdef \n' >key
-refused "zfpm.conf:1: listen: key: $tmp/key: the first line has a character that is not printable ASCII, or a space" \
+refused "zfpm.conf:1: listen: key: key: the first line has a character that is not printable ASCII, or a space" \
     'a space in a key'
 printf 0123456789abcdef >key
 accepted 'a key without an end of line'
 rm key
-refused "zfpm.conf:1: listen: key: $tmp/key: No such file or directory" 'a key that is not there'
+refused "zfpm.conf:1: listen: key: key: No such file or directory" 'a key that is not there'
 echo 'listen /z key key' >zfpm.conf
 refused "zfpm.conf:1: listen: key: 'key' is not an absolute path" 'a key with a relative path'

@@ -10,7 +10,8 @@ app a { command /bin/sh }"
 echo 0123456789abcdef >key
 chmod 600 key
 
-check() { "$zfpm" -t -c "${1:-zfpm.conf}" 2>&1; }
+# Files are named without the test's directory.
+check() { "$zfpm" -t -c "${1:-zfpm.conf}" 2>&1 | sed "s|$tmp/||g"; }
 conf() {
 	echo "$head"
 	sed "s|@user@|$user|g; s|@tmp@|$tmp|g"
@@ -209,15 +210,15 @@ cat >zfpm.conf <<-EOF
 		app a }
 EOF
 is "$(check)" "zfpm.conf: ok: 1 pool, 1 app, 5 listens
-listen $tmp/a: owner nobody, group nogroup, mode 0666, key
-listen $tmp/b: mode 0660, no key
-listen $tmp/c: mode 0666, allow_user 0 $(id -u nobody), no key
+listen a: owner nobody, group nogroup, mode 0666, key
+listen b: mode 0660, no key
+listen c: mode 0666, allow_user 0 $(id -u nobody), no key
 listen 127.0.0.1:9000: allow 127.0.0.0/8 ::1/128, key
 listen [::1]:9000: allow 0.0.0.0/0, no key
 app a: /bin/sh, 1 pool
-zfpm.conf:1: warning: listen $tmp/a: mode 0666 lets everybody on this machine connect
-zfpm.conf:2: warning: listen $tmp/b: no key: whoever can connect can name any pool
-zfpm.conf:3: warning: listen $tmp/c: no key: whoever can connect can name any pool
+zfpm.conf:1: warning: listen a: mode 0666 lets everybody on this machine connect
+zfpm.conf:2: warning: listen b: no key: whoever can connect can name any pool
+zfpm.conf:3: warning: listen c: no key: whoever can connect can name any pool
 zfpm.conf:5: warning: listen [::1]:9000: no key: whoever can connect can name any pool
 zfpm.conf:5: warning: listen [::1]:9000: allow 0.0.0.0/0 lets everybody connect" 'all forms of listen, and a warning of each without a key'
 
@@ -273,14 +274,14 @@ done <<-EOF
 	zfpm.conf:15: pool groups: groups: 'root' has gid 0
 	zfpm.conf:18: pool root: user: 'root' has uid 0: root never runs an application
 	zfpm.conf:20: pool daemon: user: 'daemon' has uid $(id -u daemon), below min_uid 900
-	zfpm.conf:5: app open: command: $tmp/bin/open: is writable by group or others
-	zfpm.conf:6: app gone: command: $tmp/bin/gone: No such file or directory
-	zfpm.conf:28: pool jail: app a: command: $tmp/jail/bin/sh: No such file or directory
+	zfpm.conf:5: app open: command: bin/open: is writable by group or others
+	zfpm.conf:6: app gone: command: bin/gone: No such file or directory
+	zfpm.conf:28: pool jail: app a: command: jail/bin/sh: No such file or directory
 	zfpm.conf:31: pool *.x: user: 'zfpm-none' is unknown
 EOF
 is "$(wc -l <out)" 10 'and no other error: a program of the user is right for the user, and one in the chroot'
 sed -i "s|user $user|user nobody|" zfpm.conf
-like "$(check)" "^zfpm\.conf:4: app mine: command: $tmp/bin/mine: is owned by uid $(id -u "$user"), not by root" \
+like "$(check)" "^zfpm\.conf:4: app mine: command: bin/mine: is owned by uid $(id -u "$user"), not by root" \
     'and wrong for another'
 
 # ---- the example
@@ -313,7 +314,7 @@ awk '/^pool/ { close(file); file = "many/" $2 ".conf" } file { print > file }' b
 # run COMMAND...: prints the processor time that it took, in milliseconds
 run() { perl -e 'system(@ARGV) == 0 or exit 1; my (undef, undef, $u, $s) = times; printf "%d\n", 1000 * ($u + $s)' "$@"; }
 for file in big many; do
-	is "$("$zfpm" -t -c $file.conf 2>&1 | sed -n 1p)" "$file.conf: ok: 10000 pools, 1 app, 1 listen" "10,000 pools ($file.conf)"
+	is "$(check $file.conf | sed -n 1p)" "$file.conf: ok: 10000 pools, 1 app, 1 listen" "10,000 pools ($file.conf)"
 	ms=$(run ./show $file.conf www9999.example.com 2>&1 | tail -n 1)
 	diag "$file.conf: $ms ms"
 	[ "${ms:-9999}" -lt 1000 ]
