@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +73,6 @@ main(int argc, char **argv)
 {
 	const char *file = CONF_FILE;
 	bool check = false, background = false;
-	char path[PATH_MAX];
 	struct conf *conf;
 	int c, ready_fd = -1;
 
@@ -102,9 +100,6 @@ main(int argc, char **argv)
 		}
 	if (optind != argc)
 		usage(stderr, 2);
-	/* The file's place does not depend on where we go. */
-	if (file[0] != '/' && realpath(file, path) != NULL)
-		file = path;
 	if ((conf = conf_load(file, check)) == NULL)
 		return 1;
 	if (check) {

@@ -127,7 +127,7 @@ struct conf {
 	int		 napps;
 	struct conf_pool **pools;	/* in the order of the file */
 	int		 npools;
-	struct conf_pool **hash;	/* exact names; hash_size is a power of two */
+	struct conf_pool **hash;	/* by name; hash_size, a power of two, buckets, then the patterns in order and NULL */
 	size_t		 hash_size;
 	const char	*run_dir;
 	const char	*router_user;
