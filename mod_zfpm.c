@@ -396,9 +396,9 @@ collect_vars(struct exchange *x, struct var *v, apr_off_t content_length)
 	request_rec *r = x->r;
 	const apr_array_header_t *env = apr_table_elts(r->subprocess_env);
 	const apr_table_entry_t *e = (const apr_table_entry_t *)env->elts;
-	const char *authorization, *path_info = NULL, *script = NULL;
-	int i, n = 0, translated = -1;
-	bool has_authorization = false, has_status = false, redirected = false;
+	const char *authorization;
+	int i, n = 0, redirect_url = -1;
+	bool has_authorization = false, has_path_info = false, has_status = false;
 
 	for (i = 0; i < env->nelts; i++) {
 		if (is_hidden(e[i].key))
@@ -411,31 +411,25 @@ collect_vars(struct exchange *x, struct var *v, apr_off_t content_length)
 			break;
 		case 'P':
 			if (strcmp(e[i].key, "PATH_INFO") == 0)
-				path_info = e[i].val;
-			else if (strcmp(e[i].key, "PATH_TRANSLATED") == 0)
-				translated = n;
+				has_path_info = true;
 			break;
 		case 'R':
 			if (strcmp(e[i].key, "REDIRECT_STATUS") == 0)
 				has_status = true;
 			else if (strcmp(e[i].key, "REDIRECT_URL") == 0)
-				redirected = true;
-			break;
-		case 'S':
-			if (strcmp(e[i].key, "SCRIPT_FILENAME") == 0)
-				script = e[i].val;
+				redirect_url = n;
 			break;
 		}
 		n++;
 	}
 	/*
-	 * php-cgi (cgi.fix_pathinfo=1) takes PATH_TRANSLATED for the script when
-	 * REDIRECT_URL is there, as with an Action. In this form, script and path
-	 * info, it finds script, SCRIPT_NAME and PATH_INFO as they were, and
-	 * computes PATH_TRANSLATED itself.
+	 * php-cgi (cgi.fix_pathinfo=1) takes REDIRECT_URL beside PATH_TRANSLATED
+	 * for the sign of an Action and looks for the script there, or throws
+	 * PATH_INFO away. It leaves both alone, and all is right, if REDIRECT_URL
+	 * is missing; the same text is in REQUEST_URI and REDIRECT_SCRIPT_URL.
 	 */
-	if (redirected && translated != -1 && script != NULL && path_info != NULL)
-		v[translated] = var("PATH_TRANSLATED", apr_pstrcat(r->pool, script, path_info, NULL));
+	if (redirect_url != -1 && has_path_info)
+		v[redirect_url] = v[--n];
 	if (!has_status)
 		v[n++] = var("REDIRECT_STATUS", "200");
 	if (x->dc->pass_authorization != 0 && !has_authorization &&

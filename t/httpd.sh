@@ -1,0 +1,161 @@
+# shellcheck shell=sh
+# t/httpd.sh: an Apache of the test's own, sourced after t/lib.sh. Owns the
+# server root $tmp/httpd, one port of 127.0.0.1 and the user that serves.
+# Never touches the machine's own Apache or its configuration.
+#
+#   start_httpd [MPM] <text     run it with mod_zfpm; MPM is event (default), worker or prefork.
+#                               An older one is stopped first
+#   httpd_test <text            check such a text; standard error and status are Apache's
+#   stop_httpd                  at once; lib.sh does it at the end too
+#   graceful_httpd, restart_httpd     and wait until the new processes serve
+#   httpd_children              prints the process ids of the children
+#   site NAME USER              a document root $tmp/www/NAME of this user's
+#   get HOST PATH [OPTION...]   curl to that virtual host; the body on standard output
+#   code HOST PATH [OPTION...]  the status alone
+#   errors ERE                  true if the error log has such a line
+#   count_errors ERE            prints how many it has
+#   errors_at_least N ERE       true if they are N or more
+#   make_key                    $key: a new key file of root's
+#
+# The text is placed behind the LoadModule lines, with @tmp@ @t@ @sock@ @port@
+# @key@ @modules@ and @NAME@ of make_user NAME replaced. $port and $httpd_pid
+# are there after start_httpd, the error log is $tmp/error.log. More modules:
+# LoadModule lines in the text (LoadModule http2_module @modules@/mod_http2.so).
+
+for lib_httpd in apache2 httpd /usr/sbin/apache2 /usr/sbin/httpd ''; do
+	command -v "$lib_httpd" >/dev/null 2>&1 && break
+done
+lib_modules=$(${APXS:-apxs} -q LIBEXECDIR 2>/dev/null)
+httpd_pid='' port='' key=''
+
+need_httpd() {
+	if [ -z "$lib_httpd" ] || [ ! -d "$lib_modules" ]; then
+		skip_all "no Apache here"
+	fi
+	[ "$(id -u)" -eq 0 ] || skip_all "Apache is to start as root"
+	[ -e "$module" ] || skip_all "no mod_zfpm.so: make"
+}
+
+make_key() {
+	key=$tmp/key
+	[ -e "$key" ] && return
+	(umask 077 && od -An -N 24 -tx1 /dev/urandom | tr -d ' \n' >"$key" && echo >>"$key")
+}
+
+# The name of the user, without a second one where the test has made it.
+httpd_user() {
+	case " $lib_names " in
+	*' web '*) ;;
+	*) make_user web ;;
+	esac
+}
+
+httpd_conf() {
+	lib_text=$(cat)
+	mkdir -p "$tmp/httpd" "$tmp/www/default"
+	httpd_user
+	make_key
+	[ -n "$port" ] || port=$(free_port)
+	set -- "$1" "$2" -e "s|@t@|$t|g;s|@tmp@|$tmp|g;s|@sock@|$sock|g;s|@port@|$port|g;s|@key@|$key|g" \
+	    -e "s|@modules@|$lib_modules|g"
+	for lib_name in $lib_names; do
+		eval "set -- \"\$@\" -e \"s|@$lib_name@|\$$lib_name|g\""
+	done
+	lib_file=$1 lib_mpm=$2
+	shift 2
+	{
+		echo "ServerRoot $tmp/httpd"
+		echo "LoadModule mpm_${lib_mpm}_module $lib_modules/mod_mpm_$lib_mpm.so"
+		for lib_m in unixd log_config authn_core authz_core alias dir mime env setenvif rewrite headers; do
+			echo "<IfModule !${lib_m}_module>"
+			echo "LoadModule ${lib_m}_module $lib_modules/mod_$lib_m.so"
+			echo '</IfModule>'
+		done
+		cat <<-EOT
+			LoadModule zfpm_module $module
+			User ${web:?}
+			Group $web
+			Listen 127.0.0.1:$port
+			ServerName default.test
+			DocumentRoot $tmp/www/default
+			PidFile $tmp/httpd/pid
+			Mutex fcntl:$tmp/httpd
+			DefaultRuntimeDir $tmp/httpd
+			ErrorLog $tmp/error.log
+			ErrorLogFormat "%M"
+			LogLevel warn
+			TypesConfig /dev/null
+			DirectoryIndex index.php
+			AddHandler zfpm .php
+			ZfpmSocket $sock
+			ZfpmKey $key
+			<Directory $tmp/www>
+			AllowOverride FileInfo
+			Options +FollowSymLinks
+			Require all granted
+			</Directory>
+		EOT
+		printf '%s\n' "$lib_text" | sed "$@"
+	} >"$lib_file"
+}
+
+httpd_test() {
+	httpd_conf "$tmp/httpd.test.conf" event
+	"$lib_httpd" -t -f "$tmp/httpd.test.conf"
+}
+
+lib_serving() { [ "$(count_errors 'resuming normal operations')" -gt "$lib_before" ] && curl -s -o "$tmp/curl.null" "http://127.0.0.1:$port/"; }
+httpd_settled() { gone "$httpd_pid" || lib_serving; }
+count_errors() { grep -Ec -e "$1" "$tmp/error.log" 2>/dev/null || :; }
+errors() { grep -Eq -e "$1" "$tmp/error.log" 2>/dev/null; }
+errors_at_least() { [ "$(count_errors "$2")" -ge "$1" ]; }
+
+start_httpd() {
+	httpd_conf "$tmp/httpd.conf" "${1:-event}"
+	stop_httpd
+	touch "$tmp/error.log"
+	# "resuming normal operations" is a notice, which LogLevel warn keeps out of ErrorLog unless the core may speak
+	sed 's/^LogLevel .*/& mpm_'"${1:-event}"':notice/' "$tmp/httpd.conf" >"$tmp/httpd.conf.new" &&
+	    mv "$tmp/httpd.conf.new" "$tmp/httpd.conf"
+	lib_before=$(count_errors 'resuming normal operations')
+	"$lib_httpd" -f "$tmp/httpd.conf" -DFOREGROUND </dev/null >"$tmp/httpd.out" 2>&1 &
+	httpd_pid=$!
+	if ! wait_until httpd_settled || gone "$httpd_pid"; then
+		diag "Apache did not start: $(cat "$tmp/httpd.out" "$tmp/error.log")"
+		exit 1
+	fi
+}
+
+stop_httpd() {
+	[ -n "$httpd_pid" ] || return 0
+	kill -TERM "$httpd_pid" 2>/dev/null
+	wait_until gone "$httpd_pid" || kill -KILL "$httpd_pid"
+	wait "$httpd_pid" 2>/dev/null
+	httpd_pid=
+}
+
+lib_signal() {
+	lib_before=$(count_errors 'resuming normal operations')
+	kill "-$1" "$httpd_pid" && wait_until httpd_settled && ! gone "$httpd_pid"
+}
+graceful_httpd() { lib_signal USR1; }
+restart_httpd() { lib_signal HUP; }
+
+httpd_children() { ps -o pid= --ppid "$httpd_pid" | tr -d ' '; }
+
+site() {
+	mkdir -p "$tmp/www/$1"
+	chown "$2:" "$tmp/www/$1"
+}
+
+get() {
+	lib_host=$1 lib_path=$2
+	shift 2
+	curl -sS --max-time 60 -H "Host: $lib_host" "$@" "http://127.0.0.1:$port$lib_path"
+}
+
+code() {
+	lib_host=$1 lib_path=$2
+	shift 2
+	curl -s --max-time 60 -o "$tmp/code.body" -w '%{http_code}' -H "Host: $lib_host" "$@" "http://127.0.0.1:$port$lib_path"
+}
