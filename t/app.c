@@ -1,9 +1,10 @@
 /*
  * app.c: the test suite's FastCGI application. It listens on descriptor 0, as
  * zfpm starts it, and does what the request's QUERY_STRING asks for. It is as
- * strict as php-cgi about what a relay sends: a name-value pair that straddles two
- * PARAMS records (though one record could hold it), padding after an empty record, or a record longer than
- * 65,535 bytes with its padding make it say so on descriptor 2 and close.
+ * strict as php-cgi about what a relay sends: a name-value pair that straddles
+ * two PARAMS records though one could hold it, padding after an empty record, or
+ * a record that is longer than 65,535 bytes with its padding make it say so on
+ * descriptor 2 and close.
  *
  * app [options]
  *   -c N          serve N connections at a time, a thread each (1)
@@ -17,6 +18,7 @@
  *   -f N          fork N processes at start that only sleep
  *   --start-fail N    exit with status N at start (-w and -o come first)
  *   --no-accept       never accept a connection
+ *   WORD              nothing; it is to be seen in the report
  *
  * QUERY_STRING: key=value&key&..., %XX is decoded.
  * What comes back (default: a report of process, environment, parameters and body, a line each)
@@ -1167,6 +1169,8 @@ main(int argc, char **argv)
 			signal(SIGTERM, SIG_IGN);
 		else if (strcmp(o, "--no-accept") == 0)
 			no_accept = true;
+		else if (o[0] != '-')
+			continue;
 		else if (i + 1 == argc) {
 			say("app: %s: no such option, or nothing after it", o);
 			return 110;
