@@ -21,11 +21,11 @@ like "$out" 'bob.localhost: process [0-9]+ is uid=[0-9]+\(bob-demo' "that of bob
 like "$out" "alice's secret: the password of alice's database" "each reads its own file"
 like "$out" "bob's secret: the password of bob's database" "each of them"
 is "$(grep -c 'secret: .*Permission denied' "$tmp/out")" 2 "and not the other's"
-is "$(sed -n 's/^ *[0-9:]* \(slow.php begins\|Apache restarts\|Apache answers again\|slow.php has completed its work\).*/\1/p' "$tmp/out")" \
+is "$(sed -n 's/^ *[0-9:]* \(slow.php begins\|all of Apache is killed\|Apache answers again\|slow.php has completed its work\).*/\1/p' "$tmp/out")" \
     'slow.php begins
-Apache restarts
+all of Apache is killed
 Apache answers again
-slow.php has completed its work' "a script goes on while Apache restarts"
+slow.php has completed its work' "a script goes on while Apache is restarted"
 is "$(sed -n 's/.*slow.php .*, \(process [0-9]*\)$/\1/p' "$tmp/out" | sort -u | grep -c .)" 1 "it is one process that does"
 like "$out" 'root +[0-9]+ .*zfpm: master' "the master is root"
 like "$out" 'zfpm-demo[0-9]* +[0-9]+ .*zfpm: router' "the router is not"
