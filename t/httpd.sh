@@ -10,6 +10,9 @@
 #   graceful_httpd, restart_httpd     and wait until the new processes serve
 #   httpd_children              prints the process ids of the children
 #   site NAME USER              a document root $tmp/www/NAME of this user's
+#   vhost NAME [LINE...]       prints such a virtual host
+#   tenants [LINE...]          users alice and bob, sites a.test and b.test, and a zfpm with their pools,
+#                               whose apps are php (*.php) and app; LINEs are for both pools
 #   get HOST PATH [OPTION...]   curl to that virtual host; the body on standard output
 #   code HOST PATH [OPTION...]  the status alone
 #   errors ERE                  true if the error log has such a line
@@ -146,6 +149,30 @@ httpd_children() { ps -o pid= --ppid "$httpd_pid" | tr -d ' '; }
 site() {
 	mkdir -p "$tmp/www/$1"
 	chown "$2:" "$tmp/www/$1"
+}
+
+vhost() {
+	lib_host=$1
+	shift
+	printf '%s\n' '<VirtualHost *>' "ServerName $lib_host" "DocumentRoot $tmp/www/$lib_host" "$@" '</VirtualHost>'
+}
+
+tenants() {
+	make_user alice
+	make_user bob
+	httpd_user
+	make_key
+	site a.test "${alice:?}"
+	site b.test "${bob:?}"
+	{
+		printf '%s\n' 'listen @sock@ group @web@ mode 0660 key @tmp@/key' \
+		    'app php {' 'command /usr/bin/php-cgi' 'extensions .php' '}' \
+		    'app app {' 'command @bin@/app' '}'
+		for lib_site in a.test:alice b.test:bob; do
+			printf '%s\n' "pool ${lib_site%:*} {" "user @${lib_site#*:}@" 'app php app' 'max_workers 4' "$@" '}'
+		done
+	} >"$tmp/tenants"
+	start_zfpm <"$tmp/tenants"
 }
 
 get() {
