@@ -121,7 +121,8 @@ start_httpd() {
 	sed 's/^LogLevel .*/& mpm_'"${1:-event}"':notice/' "$tmp/httpd.conf" >"$tmp/httpd.conf.new" &&
 	    mv "$tmp/httpd.conf.new" "$tmp/httpd.conf"
 	lib_before=$(count_errors 'resuming normal operations')
-	"$lib_httpd" -f "$tmp/httpd.conf" -DFOREGROUND </dev/null >"$tmp/httpd.out" 2>&1 &
+	# A session of its own: Apache ends itself by a signal to its whole process group.
+	setsid "$lib_httpd" -f "$tmp/httpd.conf" -DFOREGROUND </dev/null >"$tmp/httpd.out" 2>&1 &
 	httpd_pid=$!
 	if ! wait_until httpd_settled || gone "$httpd_pid"; then
 		diag "Apache did not start: $(cat "$tmp/httpd.out" "$tmp/error.log")"
