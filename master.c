@@ -72,6 +72,7 @@ static uid_t		 router_uid;
 static gid_t		 router_gid;
 static char		 apps_dir[PATH_MAX];
 static int		 log_file_fd = STDERR_FILENO;
+static int		 lock_fd;		/* RUN_DIR/zfpm.pid, locked as long as we live */
 
 static struct proc	**procs;	/* in no order */
 static int		 nprocs, procs_size;
@@ -462,6 +463,7 @@ router_start(int64_t now_ms)
 	close(sv[0]);
 	close(signal_pipe[0]);
 	close(signal_pipe[1]);
+	close(lock_fd);
 	for (i = 0; i < nprocs; i++) {
 		if (procs[i]->report_fd != -1)
 			close(procs[i]->report_fd);
@@ -614,8 +616,14 @@ router_read(int64_t now_ms)
 			return;
 		}
 	}
-	if (router_sock != -1 && errno != EAGAIN)
+	if (router_sock == -1 || errno == EAGAIN)
+		return;
+	if (errno == ECONNRESET) {	/* gone, with messages of ours unread */
+		close(router_sock);
+		router_sock = -1;
+	} else {
 		router_distrust("sent a message of a wrong size");
+	}
 }
 
 static void
@@ -802,22 +810,21 @@ lock_run_dir(void)
 {
 	char path[PATH_MAX], pid[32];
 	struct flock lock;
-	int fd;
 
 	if (snprintf(path, sizeof(path), "%s/zfpm.pid", conf->run_dir) >= (int)sizeof(path))
 		fatalx("run_dir: too long");
-	if ((fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) == -1)
+	if ((lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) == -1)
 		fatal("%s", path);
 	memset(&lock, 0, sizeof(lock));
 	lock.l_type = F_WRLCK;
 	lock.l_whence = SEEK_SET;
-	if (fcntl(fd, F_SETLK, &lock) == -1) {
-		if (fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+	if (fcntl(lock_fd, F_SETLK, &lock) == -1) {
+		if (fcntl(lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
 			fatalx("%s: zfpm is running already, process %ld", path, (long)lock.l_pid);
 		fatal("%s: lock", path);
 	}
 	snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-	if (ftruncate(fd, 0) == -1 || write(fd, pid, strlen(pid)) != (ssize_t)strlen(pid))
+	if (ftruncate(lock_fd, 0) == -1 || write(lock_fd, pid, strlen(pid)) != (ssize_t)strlen(pid))
 		log_warn("%s", path);	/* the lock holds all the same, until we end */
 }
 
@@ -935,6 +942,11 @@ master_run(struct conf *c, int ready_fd)
 	router_start(os_now_ms());
 	os_notify("READY=1");
 	if (ready_fd != -1) {
+		/* Whoever started us has seen all there was to see: let go of his terminal. */
+		if ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) != -1) {
+			dup2(fd, STDERR_FILENO);
+			close(fd);
+		}
 		if (write(ready_fd, "", 1) != 1)
 			log_warn("detach");
 		close(ready_fd);

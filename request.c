@@ -1556,7 +1556,8 @@ request_settle(struct request *r, int64_t now_ms)
 	case REQ_DEAD:
 		break;
 	}
-	if (r->web_eof)
+	/* Whoever asks without taking the answers is not listened to. */
+	if (r->web_eof || r->down.len >= (r->pool != NULL ? r->pool->conf->buffer_response : 0) + 2 * BLOCK_DATA)
 		web = 0;
 	if (r->down.len > 0 || r->state == REQ_DRAIN)
 		web |= POLLOUT;
