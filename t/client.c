@@ -523,6 +523,7 @@ print_record(FILE *f, int type, int id, const uint8_t *p, size_t len, int paddin
 struct receiver {
 	struct fcgi_reader reader;
 	bool		 print;		/* raw and script: each record goes to standard output as a line */
+	bool		 silent;	/* no record is shown */
 	uint8_t		 record[FCGI_MAX_CONTENT];	/* under way */
 	size_t		 record_len;
 	int		 id;		/* of our request */
@@ -587,7 +588,7 @@ take_record(struct receiver *r, int type, int id, int padding)
 	ours = id == r->id && !r->ended;
 	if (r->print) {
 		print_record(stdout, type, id, r->record, r->record_len, padding);
-	} else if (o.verbose || !ours || (type != FCGI_END_REQUEST && type != FCGI_STDOUT && type != FCGI_STDERR)) {
+	} else if (!r->silent && (o.verbose || !ours || (type != FCGI_END_REQUEST && type != FCGI_STDOUT && type != FCGI_STDERR))) {
 		fprintf(stderr, "%s", o.verbose ? "< " : "record: ");
 		print_record(stderr, type, id, r->record, r->record_len, padding);
 	}
@@ -1139,7 +1140,7 @@ mode_values(int n, char **names)
 	}
 	bytes_get_values(&b, n, names);
 	fd = open_socket(o.address, false);
-	r.print = o.verbose;
+	r.silent = !o.verbose;
 	status = push(fd, &r, b.p, b.len);
 	if (status == 0)
 		status = pull(fd, &r, 1);
