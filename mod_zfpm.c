@@ -1522,6 +1522,7 @@ complete(struct exchange *x)
 	if (x->promised != -1 && x->body_down < x->promised) {
 		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "the response ends after %" APR_OFF_T_FMT
 		    " bytes, its Content-Length is %" APR_OFF_T_FMT " %s", x->body_down, x->promised, whose(x));
+		hand_down(x, true);	/* the script has said what it had to say; the length was wrong */
 		return cut(x, HTTP_INTERNAL_SERVER_ERROR);
 	}
 	APR_BRIGADE_INSERT_TAIL(x->out, apr_bucket_eos_create(r->connection->bucket_alloc));
