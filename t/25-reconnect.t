@@ -35,12 +35,16 @@ is "$(value pid) $(value connection) $(value request)" "$first 1 2" "the second 
 req -K
 is "$(value pid) $(value connection) $(value request)" "$first 1 3" "whatever the web server does with its own"
 
+# Its descriptor 3 is the connection. A request that comes before it is closed would find it alive.
+closed() { ! [ -e "/proc/$first/fd/3" ]; }
 req closeafter
 is "$? $(value connection)" "0 1" "an application may close after its response"
+wait_until closed
 req
 is "$(value pid) $(value connection) $(value request)" "$first 2 1" "then the next request opens another connection to the same process"
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	req closeafter || echo "request $i failed"
+	wait_until closed
 done >"$tmp/failed"
 req
 is "$(cat "$tmp/failed") $(value pid) $(value connection)" " $first 12" "ten times in a row"
@@ -63,6 +67,7 @@ is "$(value pid)" "$idle" "to the same process"
 for i in 1 2 3 4 5 6 7 8 9 10; do
 	req -a three || echo "request $i failed"
 	value total
+	[ "$(value total)" != 3 ] || wait_until gone "$(value pid)"
 done >"$tmp/totals"
 is "$(tr '\n' ' ' <"$tmp/totals")" "1 2 3 1 2 3 1 2 3 1 " "a worker that exits after its third response costs no request"
 
