@@ -14,6 +14,7 @@
 #   tenants [LINE...]          users alice and bob, sites a.test and b.test, and a zfpm with their pools,
 #                               whose apps are php (*.php) and app; LINEs are for both pools
 #   get HOST PATH [OPTION...]   curl to that virtual host; the body on standard output
+#   get_exec HOST PATH [OPTION...]     the same in place of the shell: get_exec ... & kill $!
 #   code HOST PATH [OPTION...]  the status alone
 #   errors ERE                  true if the error log has such a line
 #   count_errors ERE            prints how many it has
@@ -170,16 +171,18 @@ tenants() {
 		    'app php {' 'command /usr/bin/php-cgi' 'extensions .php' '}' \
 		    'app app {' 'command @bin@/app' '}'
 		for lib_site in a.test:alice b.test:bob; do
-			printf '%s\n' "pool ${lib_site%:*} {" "user @${lib_site#*:}@" 'app php app' 'max_workers 4' "$@" '}'
+			printf '%s\n' "pool ${lib_site%:*} {" "user @${lib_site#*:}@" 'app php app' 'max_workers 10' "$@" '}'
 		done
 	} >"$tmp/tenants"
 	start_zfpm <"$tmp/tenants"
 }
 
-get() {
+get() { (get_exec "$@"); }
+
+get_exec() {
 	lib_host=$1 lib_path=$2
 	shift 2
-	curl -sS --max-time 60 -H "Host: $lib_host" "$@" "http://127.0.0.1:$port$lib_path"
+	exec curl -sS --max-time 60 -H "Host: $lib_host" "$@" "http://127.0.0.1:$port$lib_path"
 }
 
 code() {
