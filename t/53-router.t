@@ -34,7 +34,7 @@ is "$(printf '%s\n' "$files" | grep -v '^/dev/null$' | sort -u)" "$tmp/zfpm.log"
 is "$(stat -c %a "$sock")" 660 "zfpm's socket is closed to others"
 
 # The master has no connection of a web server, and nothing of an application's but what it must hand over.
-request one 'at=start&sleep=30' >"$tmp/slow" &
+request one 'at=start&sleep=30' >"$tmp/slow" 2>&1 &
 wait_until test -n "$(workers)"
 sockets() { find "/proc/$zfpm_pid/fd" -lname 'socket:*' | wc -l; }
 is "$(sockets)" 2 "the master has two sockets: the listening one and that to the router"
