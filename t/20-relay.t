@@ -1,7 +1,7 @@
 #!/bin/sh
 # However the bytes of a request or of a response are split and padded, the other end gets the same.
 . "${0%/*}/lib.sh"
-plan 32
+plan 34
 
 start_zfpm <<-\EOF
 	app app {
@@ -10,7 +10,7 @@ start_zfpm <<-\EOF
 	pool p {
 		user @user@
 		app  app
-		max_workers 1
+		max_workers 3
 	}
 EOF
 
@@ -74,3 +74,9 @@ is "$(cat "$tmp/err")" "$(printf 'stderr: first line\nstderr: first line\nstderr
 is "$(request p -O out=5 wrongid unknown at=headers)" 01234 "records of another id or an unknown type are left out"
 is "$(request p -v noheaders out=0 2>&1 | grep '^<' | cut -d ' ' -f 2)" END_REQUEST "an END_REQUEST alone is a response"
 is "$(request p -O out=10 at=record | wc -c | tr -d ' ')" 1010 "a record that comes in two halves is whole"
+
+# Nothing is held back.
+request p -t 2 -X first at=headers sleep=4 >"$tmp/out"
+is "$?" 6 "what the application sends comes at once"
+request p -t 2 -X first at=record sleep=4 out=0 noheaders >"$tmp/out"
+is "$? $(wc -c <"$tmp/out" | tr -d ' ')" "6 10" "so does the beginning of a record"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The router's memory stays bounded, however much is under way and however slowly it is taken.
 . "${0%/*}/lib.sh"
-plan 13
+plan 16
 
 start_zfpm <<-\EOF
 	app app {
@@ -12,10 +12,16 @@ start_zfpm <<-\EOF
 		app  app
 		max_workers 30
 	}
+	pool q {
+		user @user@
+		app  app
+		max_workers 1
+	}
 EOF
 sums() {
 	"$bin/client" pattern "$1" | cksum | awk '{ print $2, $1 }'
 }
+mkdir -m 777 "$tmp/notes"
 router=$(router_pid)
 high_water() {
 	sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\).*/\1/p' "/proc/$router/status"
@@ -49,6 +55,25 @@ for pid in "$@"; do
 done
 is "$(cat "$tmp"/out[0-9]* | sort | uniq -c | awk '{ print $1, $2, $3 }')" "20 $(sums 2000000)" "20 slow readers at once"
 bounded 10000 "in no more than 20 times that"
+
+# The response is taken ahead of a slow reader, so that the worker is free again early.
+"$bin/client" -s "$sock" -p q -O -C -t 20 -W 2000 out=400000 note="$tmp/notes/ahead" at=end >"$tmp/ahead" &
+ahead=$!
+wait_until test -s "$tmp/notes/ahead"
+is "$(request q -O -t 1 out=3)" 012 "the only worker serves the next request while the response of the last one is still on its way"
+wait "$ahead"
+is "$(cat "$tmp/ahead")" "$(sums 400000)" "which arrives whole"
+
+# Connections on which nothing happens
+before=$(high_water)
+perl -MSocket -e '
+	for (1 .. 400) {
+		socket $s[$_], AF_UNIX, SOCK_STREAM, 0 or die;
+		connect $s[$_], pack_sockaddr_un($ARGV[0]) or die;
+		syswrite $s[$_], pack "C8", 1, 9, 0, 0, 0, 0, 0, 0;
+		sysread $s[$_], $answer, 8 or die;
+	}' "$sock"
+bounded 3000 "400 idle connections need no buffers"
 
 # Questions whose answers are not taken: a peer can not make the router store them.
 flood() {	# hexadecimal: first, then for ever

@@ -1,15 +1,20 @@
 #!/bin/sh
-# Without the key of the socket no request is served, whatever its other parameters are.
+# Without the key of a socket no request is served, whatever its other parameters are; and a socket serves only the peers that it allows.
 . "${0%/*}/lib.sh"
-plan 22
+plan 29
 
 key=correct-horse-battery-staple
 echo "$key" >"$tmp/key"
 echo "a second line is not the key" >>"$tmp/key"
 chmod 600 "$tmp/key"
-start_zfpm <<-\EOF
+near=$(free_port) far=$(free_port) locked=$(free_port)
+start_zfpm <<-EOF
 	listen @sock@ key @tmp@/key
 	listen @tmp@/open.sock
+	listen @tmp@/user.sock mode 0666 allow_user @user@
+	listen 127.0.0.1:$near allow 127.0.0.0/8
+	listen 127.0.0.1:$far allow 192.0.2.0/24 2001:db8::/32
+	listen 127.0.0.1:$locked allow 127.0.0.1/32 key @tmp@/key
 	app app {
 		command @bin@/app
 	}
@@ -18,6 +23,7 @@ start_zfpm <<-\EOF
 		app  app
 	}
 EOF
+make_user other
 refused() {
 	title=$1
 	shift
@@ -61,3 +67,21 @@ is "$(request p -k "@$tmp/key" -O -c 2 out=3)" 012 "in small pieces too"
 is "$(request p -k "$key" -O | grep -c "$key")" 0 "and the application never sees it"
 unlike "$(cat "$tmp/zfpm.log")" "$key" "nor does the log"
 is "$("$bin/client" "$tmp/open.sock" -p p -O out=3)" 012 "a socket without a key asks for none"
+
+# The peer's user
+as() {
+	setpriv --reuid "$1" --regid "$1" --clear-groups "$bin/client" "$tmp/user.sock" -p p -O out=3 2>&1
+}
+is "$(as "$user")" 012 "a user that allow_user names is served"
+as "$other" >"$tmp/out"
+is "$? $(cat "$tmp/out")" "3 " "another one's connection is closed"
+log_has "warn: listen .*user.sock: .*uid $(id -u "$other")"
+ok $? "and logged"
+
+# The peer's address
+is "$("$bin/client" "127.0.0.1:$near" -p p -O -B 200000 echo -C)" "200000 $("$bin/client" pattern 200000 | cksum | cut -d ' ' -f 1)" \
+    "a TCP peer in an allowed network is served"
+"$bin/client" "127.0.0.1:$far" -p p >"$tmp/out" 2>"$tmp/err"
+is "$? $(cat "$tmp/out")" "3 " "the connection of another one is closed"
+is "$("$bin/client" "127.0.0.1:$locked" -p p 2>"$tmp/err" | head -n 1 | tr -d '\r')" "Status: 403 Forbidden" "an address alone does not do where there is a key"
+is "$("$bin/client" "127.0.0.1:$locked" -p p -k "$key" -O out=3)" 012 "address and key do"
