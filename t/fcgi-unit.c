@@ -538,6 +538,9 @@ test_pair_limits(void)
 		}
 	}
 	ok(good, "a pair of max bytes is given, one of max + 1 is refused");
+	buf[0] = 5;
+	good = fcgi_pair_get(buf, 1, 6, &pair) == -1 && fcgi_pair_get(buf, 1, 7, &pair) == 0;
+	ok(good, "a name that leaves no room for the length of its value is refused at once");
 	good = fcgi_pair_get(buf, 0, 100, &pair) == 0 && pair.size == 0 && pair.name == NULL;
 	ok(good, "no bytes are an incomplete pair of unknown size");
 	memset(buf, 0, 2);
@@ -553,7 +556,7 @@ static void
 test_writers(void)
 {
 	static const uint8_t header[] = { 1, 6, 0xff, 0xfe, 0xab, 0xcd, 0xef, 0 };
-	static const uint8_t begin[] = { 1, 1, 1, 2, 0, 8, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0 };
+	static const uint8_t begin[] = { 1, 1, 1, 2, 0, 8, 0, 0, 0xab, 0xcd, 1, 0, 0, 0, 0, 0 };
 	static const uint8_t end[] = { 1, 3, 0xff, 0xff, 0, 8, 0, 0, 0xde, 0xad, 0xbe, 0xef, 2, 0, 0, 0 };
 	static const uint8_t unknown[] = { 1, 11, 0, 0, 0, 8, 0, 0, 0xc8, 0, 0, 0, 0, 0, 0, 0 };
 	static const uint8_t longs[] = { 0x80, 0, 0, 0x80, 0xff, 0xff, 0xff, 0xff };
@@ -567,7 +570,7 @@ test_writers(void)
 
 	good = WRITES(fcgi_put_header(buf, FCGI_STDOUT, 0xfffe, 0xabcd, 0xef), header);
 	ok(good, "a header");
-	good = WRITES(fcgi_put_begin(buf, 0x0102, FCGI_FILTER, FCGI_KEEP_CONN), begin);
+	good = WRITES(fcgi_put_begin(buf, 0x0102, 0xabcd, FCGI_KEEP_CONN), begin);
 	ok(good, "a BEGIN_REQUEST, its reserved bytes zero");
 	good = WRITES(fcgi_put_end(buf, 65535, 0xdeadbeef, FCGI_OVERLOADED), end);
 	ok(good, "an END_REQUEST");
