@@ -621,6 +621,20 @@ keep_data(struct exchange *x)
 	}
 }
 
+/* "100 Continue", which Apache sends by itself only where a read may block. */
+static void
+ask_for_body(request_rec *r)
+{
+	const char *line = r->status_line;
+	int status = r->status;
+
+	r->status = HTTP_CONTINUE;
+	r->status_line = NULL;
+	ap_send_interim_response(r, 0);
+	r->status = status;
+	r->status_line = line;
+}
+
 /* What the client has sent, up to one record, without waiting for it. */
 static void
 gather_client(struct exchange *x)
@@ -646,8 +660,12 @@ gather_client(struct exchange *x)
 		if (x->down == DOWN_REFUSED)
 			return;
 	}
-	if (x->body_len > 0)
+	if (x->body_len > 0) {
 		x->starved_ms = 0;
+		x->r->expecting_100 = 0;	/* it has not waited */
+	} else if (x->starved && x->r->expecting_100 && !x->passed) {
+		ask_for_body(x->r);
+	}
 }
 
 static void

@@ -3,7 +3,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 35
+plan 36
 
 tenants
 cat >"$tmp/www/a.test/post.php" <<-\EOF
@@ -83,6 +83,7 @@ is "$(get a.test /upload.php -F field=value -F "file=@$tmp/part")" "value 300000
 gzip -c "$tmp/part" >"$tmp/part.gz"
 is "$(post /inflate.php --data-binary "@$tmp/part.gz" -H 'Content-Encoding: gzip')" "300000 $sum 300000" "a length that an input filter changes is right"
 
+is "$(post /post.php --data-binary "@$tmp/part" -H 'Expect: 100-continue' --expect100-timeout 50 --max-time 20)" "300000 $sum 300000" "a client that waits for 100 Continue gets it at once"
 is "$(code a.test /limit.php --data-binary "@$tmp/part")" 413 "LimitRequestBody"
 is "$(code a.test /limit.php --data-binary "@$tmp/part" -H 'Transfer-Encoding: chunked')" 413 "LimitRequestBody, chunked"
 is "$(code a.test /limit.php --data-binary 'small')" 200 "and less than that passes"
