@@ -45,7 +45,7 @@ is "$(request p -O -g out=3 2>"$tmp/err")" 012 "management records before and in
 is "$(sed -n 's/^record: \([A-Z_]*\) .*/\1/p' "$tmp/err" | tr '\n' ' ')" "GET_VALUES_RESULT UNKNOWN_TYPE " "and are answered"
 
 # A connection carries one request at a time, and one after the other.
-is "$(request p -O -2 sleep=0.2 out=3 2>"$tmp/err")" 012 "a second BEGIN_REQUEST does the first request no harm"
+is "$(request p -O -2 sleep=0.5 out=3 2>"$tmp/err")" 012 "a second BEGIN_REQUEST does the first request no harm"
 is "$(cat "$tmp/err")" "record: END_REQUEST id=2 len=8 pad=0 app=0 status=CANT_MPX_CONN" "and is refused with FCGI_CANT_MPX_CONN"
 is "$(request p -O -n 5 out=3)" 012012012012012 "with FCGI_KEEP_CONN the connection serves request after request"
 passes "without it zfpm closes after END_REQUEST" request p -O -E -t 5 out=0
@@ -67,7 +67,7 @@ script -q out=1 <<-\EOF
 	closed
 EOF
 is "$(grep -o '^END.*' "$tmp/out" | cut -d ' ' -f 2 | tr '\n' ' ')" "id=1 id=300 id=7 " "another one for each request too"
-script -q sleep=0.1 <<-\EOF
+script -q sleep=1 <<-\EOF
 	begin 1 responder 1
 	params 1
 	end STDIN 1

@@ -105,7 +105,7 @@ is "$(grep -c . "$tmp/pids")" 1 "of several idle workers the most recently used 
 
 # connections 2: two requests at a time in one process
 req -a two
-"$bin/client" -s "$sock" -p p -a two -O sleep=1 >"$tmp/sleeper" &
+"$bin/client" -s "$sock" -p p -a two -O sleep=2 >"$tmp/sleeper" &
 sleeper=$!
 busy() {
 	req -a two

@@ -65,10 +65,9 @@ ok $? "which has then come to its end"
 is "$(request p -O -n 2 out=3)" 012012 "nothing of all that is left on the connections"
 
 # Queued: it leaves the queue, and no script runs for nobody.
-"$bin/client" -s "$sock" -p p sleep=1.5 note="$tmp/notes/first" at=start >"$tmp/first" &
+"$bin/client" -s "$sock" -p p sleep=2.5 at=headers >"$tmp/first" &
 first=$!
-working() { [ "$(request p -X 50 >/dev/null; echo $?)" = 6 ]; }
-wait_until working
+wait_until test -s "$tmp/first"
 ok $? "the only worker is busy"
 "$bin/client" -s "$sock" -p p -A 100 note="$tmp/notes/aborted" >"$tmp/out"
 is "$?" 0 "a queued request that is aborted ends at once"

@@ -46,7 +46,7 @@ is "$(head -n 1 "$tmp/err")" "stderr: last words" "and its own messages come fir
 # The log: pool, pid, method, URI, script, how long
 pid=$(request p -O | sed -n 's/^pid //p')
 request p -m PUT -p REQUEST_URI=/some/where?x=1 -p SCRIPT_FILENAME=/srv/app.php sleep=0.2 signal=9 at=mid >"$tmp/out" 2>"$tmp/err"
-wait_for_log "pool p: worker $pid: .*exited on signal 9 \(SIGKILL\) \(PUT /some/where\?x=1, script /srv/app.php, 0\.[2-9]"
+wait_for_log "pool p: worker $pid: .*exited on signal 9 \(SIGKILL\) \(PUT /some/where\?x=1, script /srv/app.php, [0-9]+\.[0-9]{3}s\)"
 ok $? "the log names pool, worker, method, URI, script and time"
 
 # No death. Each has really gone before the next request comes: what comes earlier finds it alive.
@@ -83,5 +83,5 @@ is "$? $(wc -c <"$tmp/good" | tr -d ' ')" "0 1000" "a running request does not n
 is "$(sort "$tmp/codes" | uniq -c | awk '{ print $1, $2 }')" "20 3" "20 deaths in a row are 20 cut responses"
 start=$(date +%s)
 is "$(request p -O out=3)" 012 "and the next request is served"
-passes "at once" test $(($(date +%s) - start)) -le 1
+passes "at once" test $(($(date +%s) - start)) -le 5
 is "$(router_pid)" "$router" "the router has survived all of it"
