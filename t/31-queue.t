@@ -140,9 +140,9 @@ request none show=QUERY_STRING >"$tmp/n" 2>&1
 like "$(cat "$tmp/n")" '^show=QUERY_STRING$' "and the next one is served by it"
 hold first none
 passes "and one more" held first
-request none >"$tmp/n" 2>&1
+request none >"$tmp/n" 2>"$tmp/n.txt"
 like "$(cat "$tmp/n")" '^Status: 503' "while it is busy there is no place to wait"
-like "$(cat "$tmp/n")" '^stderr: Queue is full \(0 requests\) while' "and the message says how many do"
+like "$(cat "$tmp/n.txt")" '^stderr: Queue is full \(0 requests\) while' "and the message says how many do"
 [ ! -s "$tmp/first" ] || release first
 finish first
 for i in a b c d; do

@@ -1,8 +1,9 @@
 # shellcheck shell=sh
 # t/gate.sh: requests whose progress the test decides, for the tests of pools,
-# queues and timeouts. Sourced after t/lib.sh. Owns the files $tmp/NAME, .gate,
-# .note and .txt of each request NAME. Never waits for a time.
+# queues and timeouts. Sourced after t/lib.sh. Owns the files $tmp/NAME (what
+# comes back), NAME.txt (standard error), .gate and .note of each request NAME. Never waits for a time.
 #
+#   start NAME POOL [ARGUMENT...]   a request in the background
 #   hold NAME POOL [ARGUMENT...]    begin a request; with its headers sent it stands still in its worker
 #   held NAME...                    until they do stand there
 #   release NAME...                 and let them go on; what they answer (default: the report) is in $tmp/NAME
@@ -18,6 +19,15 @@
 #   in_log ERE                      how many lines
 #   sockets_of PID                  how many sockets a process has open
 
+# Not request: $! has to be the client itself.
+start() {
+	gate_name=$1 gate_pool=$2
+	shift 2
+	rm -f "$tmp/$gate_name"
+	"$bin/client" -s "$sock" -p "$gate_pool" -t 60 "$@" >"$tmp/$gate_name" 2>"$tmp/$gate_name.txt" &
+	eval "gate_$gate_name=$!"
+}
+
 make_gate() {
 	rm -f "$tmp/$gate_name.gate" "$tmp/$gate_name"
 	mkfifo -m 666 "$tmp/$gate_name.gate"
@@ -27,8 +37,7 @@ hold() {
 	gate_name=$1 gate_pool=$2
 	shift 2
 	make_gate
-	request "$gate_pool" "note=$tmp/$gate_name.gate" at=headers -t 60 "$@" >"$tmp/$gate_name" 2>"$tmp/$gate_name.txt" &
-	eval "gate_$gate_name=$!"
+	start "$gate_name" "$gate_pool" "note=$tmp/$gate_name.gate" at=headers "$@"
 }
 
 held() {
