@@ -1,9 +1,15 @@
 #!/bin/sh
 # Parameters arrive, whatever their size; what is meant for zfpm alone and HTTP_PROXY never do.
 . "${0%/*}/lib.sh"
-plan 34
+plan 40
+
+mkdir "$tmp/jail" && chmod 755 "$tmp/jail"
+"${CC:-cc}" -std=c11 -D_GNU_SOURCE -static -o "$tmp/jail/app" "$t/app.c" "$top/fcgi.c" -pthread 2>"$tmp/cc" || diag "$(cat "$tmp/cc")"
 
 start_zfpm <<-\EOF
+	app jailed {
+		command /app
+	}
 	app app {
 		command @bin@/app
 	}
@@ -13,6 +19,11 @@ start_zfpm <<-\EOF
 	pool p {
 		user @user@
 		app  app second
+	}
+	pool jailed {
+		user @user@
+		app  jailed
+		chroot @tmp@/jail
 	}
 	pool q {
 		user @other@
@@ -84,6 +95,28 @@ is "$? $(cat "$tmp/err")" "0 stderr: Unknown pool 'nobody'" "the same for an unk
 is "$(head -n 1 "$tmp/out" | tr -d '\r')" "Status: 500 Internal Server Error" "with status 500"
 wait_for_log "pool nobody: Unknown pool 'nobody' \(GET /"
 ok $? "and a line in the log"
+
+# In a pool with a chroot its path is taken off the front of what names files, and nothing else is touched.
+paths() {
+	request jailed -O -p SCRIPT_FILENAME="$tmp/jail/www/a.php" -p DOCUMENT_ROOT="$tmp/jail" -p PATH_TRANSLATED="$tmp/jail/" \
+	    -p CONTEXT_DOCUMENT_ROOT="$tmp/jail/www" -p CONTEXT_PREFIX="$tmp/jail/x" -p HTTP_X="$tmp/jail/y" "$@" |
+	    sed -n "s|^param ||; s|=$tmp/jail|=JAIL|; /^\(SCRIPT_F\|DOC\|PATH_T\|CONT\|HTTP_X\)/p"
+}
+want=$(printf 'SCRIPT_FILENAME=/www/a.php\nDOCUMENT_ROOT=/\nPATH_TRANSLATED=/\nCONTEXT_DOCUMENT_ROOT=/www\nCONTEXT_PREFIX=JAIL/x\nHTTP_X=JAIL/y')
+is "$(paths)" "$want" "in a chroot the names of files begin at its root"
+is "$(paths -c 3)" "$want" "in small records too"
+is "$(paths -p "BIG=@$tmp/60000" -p "BIG2=@$tmp/60000")" "$want" "beside others that fill records"
+is "$(request jailed -O -p SCRIPT_FILENAME="$tmp/jailbreak/a.php" show=SCRIPT_FILENAME)" "$tmp/jailbreak/a.php" "a directory whose name only begins so is another one"
+long=$tmp/jail/$(printf %0200d 1)
+is "$(request jailed -O -p SCRIPT_FILENAME="$long" show=SCRIPT_FILENAME)" "${long#"$tmp/jail"}" "a long name gets shorter"
+# A value that has to be continued in another record, and looks there like pairs: empty ones, then one with the name of a file.
+for n in 70000 70001; do
+	perl -e 'my ($n, $v) = ("SCRIPT_FILENAME", "$ARGV[1]/jail/evil");
+		print "\0" x $ARGV[0], pack("CC", length $n, length $v), $n, $v, "\0" x 1000' "$n" "$tmp" >"$tmp/looks"
+	request jailed -O -p "LOOKS=@$tmp/looks" -p AFTER=1 show=LOOKS | cmp - "$tmp/looks"
+	request jailed -O -p "LOOKS=@$tmp/looks" -p AFTER=1 show=AFTER
+done >"$tmp/out" 2>&1
+is "$(cat "$tmp/out")" 11 "what only looks like one, in a value of more than a record, is left alone"
 
 # Over max_params (1 MB unless set) the connection is closed.
 for n in 16 17 18; do
