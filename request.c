@@ -595,7 +595,7 @@ strip_chroot(struct request *r)
 	char dir[1024];
 	struct fcgi_pair pair;
 	struct block *b;
-	size_t dir_len, i, value_len, size, name_at, value_at;
+	size_t dir_len, i, value_len, size, name_at, value_at, skip = 0;
 	uint32_t at, record;
 	uint8_t *p, head[8];
 	const uint8_t *value;
@@ -613,10 +613,16 @@ strip_chroot(struct request *r)
 	for (b = r->up.first; b != NULL; b = b->next) {
 		/* BEGIN_REQUEST, if it is here, then one record of PARAMS. */
 		record = b == r->up.first ? 2 * FCGI_BODY_LEN : 0;
-		for (at = record + FCGI_HEADER_LEN; at < b->tail; at += (uint32_t)size) {
+		at = record + FCGI_HEADER_LEN;
+		/* It may begin in the midst of a pair that is longer than a record. */
+		for (; skip > 0 && at < b->tail; at += (uint32_t)size, skip -= size)
+			size = skip < b->tail - at ? skip : b->tail - at;
+		for (; at < b->tail; at += (uint32_t)size) {
 			p = b->data + at;
-			if (fcgi_pair_get(p, b->tail - at, SIZE_MAX, &pair) != 1)
+			if (fcgi_pair_get(p, b->tail - at, SIZE_MAX, &pair) != 1) {
+				skip = pair.size - (b->tail - at);
 				break;
+			}
 			size = pair.size;
 			for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 				if (pair.name_len == strlen(names[i]) && memcmp(pair.name, names[i], pair.name_len) == 0)
