@@ -1072,7 +1072,8 @@ header_decide(struct exchange *x)
 	} else if (x->promised != -1) {
 		ap_set_content_length(r, x->promised);
 	}
-	x->hold = x->status >= 400 && x->dc->error_override != 0;
+	/* The body of an answer to HEAD is always empty, that says nothing about the page. */
+	x->hold = x->status >= 400 && x->dc->error_override != 0 && !r->header_only;
 	x->down = DOWN_BODY;
 }
 
@@ -1527,7 +1528,7 @@ complete(struct exchange *x)
 	if (x->hold)
 		x->answer = x->status;
 	if (x->redirect != NULL || x->answer != OK) {
-		if (x->answer != HTTP_INTERNAL_SERVER_ERROR || x->hold)
+		if (x->fields != NULL && (x->answer != HTTP_INTERNAL_SERVER_ERROR || x->hold))
 			publish_fields(x);	/* a cookie, WWW-Authenticate, Retry-After */
 		if (x->answer == HTTP_NOT_MODIFIED) {	/* it is still the script's entity */
 			r->status = HTTP_OK;
@@ -1537,6 +1538,8 @@ complete(struct exchange *x)
 		}
 		return x->answer;
 	}
+	if (x->end[4] != FCGI_REQUEST_COMPLETE)
+		return cut(x, HTTP_INTERNAL_SERVER_ERROR);
 	if (x->promised != -1 && x->body_down < x->promised) {
 		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "the response ends after %" APR_OFF_T_FMT
 		    " bytes, its Content-Length is %" APR_OFF_T_FMT " %s", x->body_down, x->promised, whose(x));
@@ -1596,15 +1599,14 @@ run(struct exchange *x)
 			receive(x);
 			continue;
 		}
-		if (x->up < UP_DONE && !x->blocked && !x->starved)
-			continue;
-		/* Nothing more to read or to send: now the client gets what there is. */
+		/* Nothing more to read: now the client gets what there is. */
 		if (x->down == DOWN_BODY && !x->hold && (!x->passed || x->out_len > 0)) {
 			hand_down(x, true);
 			if (x->down >= DOWN_ENDED)
 				break;
 		}
-		wait_event(x);
+		if (x->up >= UP_DONE || x->blocked || x->starved)
+			wait_event(x);
 	}
 }
 

@@ -3,7 +3,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 54
+plan 59
 
 tenants
 touch "$tmp/www/a.test/x.app"
@@ -103,6 +103,13 @@ is "$(get a.test '/missing.php' -d some=body)" 'GET 404 404 none' "also for a sc
 is "$(get a.test '/own/code.php?code=403')" '' "not with ZfpmErrorOverride off"
 is "$(get a.test '/code.php?code=401&auth&gzip' -i | grep -c '^WWW-Auth\|^Set-Cookie: [ab]=')" 3 "its own header fields stay"
 unlike "$(get a.test '/code.php?code=401&auth&gzip' -i)" 'gzip' "but for those of the body"
+
+like "$(get a.test '/code.php?code=404' -I)" '^Set-Cookie: a=1' "an answer to HEAD is the script's"
+is "$(code a.test '/x.app?noheaders&pstatus=2')" 503 "END_REQUEST with FCGI_OVERLOADED is 503"
+is "$(code a.test '/x.app?noheaders&pstatus=3')" 500 "with FCGI_UNKNOWN_ROLE 500"
+passes "and the log says what it was" errors 'zfpm ended the request with status 3 \(unknown role\) \(pool a.test'
+get a.test '/x.app?at=end&sleep=0.3&out=100&pstatus=2' >"$tmp/out" 2>&1
+is $? 18 "behind a part of the response it is cut"
 
 # Headers
 like "$(get a.test '/x.app?header=X-Odd:%20%20a%20%20b%20%20&out=1' -i | tr -d '\r')" '^X-Odd: a  b$' "blanks around a value are not part of it"
