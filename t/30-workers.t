@@ -2,7 +2,7 @@
 # Workers are started on demand, kept, reused, and retired when they are idle or have served enough.
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
-plan 38
+plan 39
 
 make_user user
 start_zfpm <<-\END
@@ -115,6 +115,20 @@ wait "$client"
 is "$found,$?" 0,0 "an idle worker found dead is replaced, and the request served"
 isnt "$(line_of d pid)" "$pid" "by another one"
 is "$(cat "$tmp/d.txt")" "" "nobody is told"
+stop_all
+
+# The same for one that has never served: its request left while it was being started.
+kill -STOP "$zfpm_pid"
+enqueue gone kept
+leave gone
+kill -CONT "$zfpm_pid"
+wait_until count_workers 1
+pid=$(workers)
+wait_for_log "router.* pool kept: worker $pid: started"
+kill -KILL "$pid"
+wait_for_log "router.* pool kept: worker $pid: exited on signal 9"
+request kept >"$tmp/d" 2>"$tmp/d.txt"
+like "$(cat "$tmp/d")" '^pid [0-9]+$' "a worker that ends before it has served anybody is replaced too" || diag "$(cat "$tmp/d.txt")"
 stop_all
 
 # Idle

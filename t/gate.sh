@@ -75,6 +75,7 @@ finish() {
 	for gate_name in "$@"; do
 		eval "gate_pid=\$gate_$gate_name"
 		status=0
+		# shellcheck disable=SC2034 # for the tests
 		wait "$gate_pid" || status=$?
 	done
 }
