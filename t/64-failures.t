@@ -74,13 +74,10 @@ for i in 1 2 3 4 5; do code a.test "/hello.php?$i"; done >"$tmp/out"
 is "$(cat "$tmp/out")" 200200200200200 "kept connections to the old zfpm are noticed before they are used"
 is "$(count_errors "$reset")" "$n" "and not one request was lost"
 
-count_started() { grep -c 'worker [0-9]*: started app' "$tmp/zfpm.log"; }
 router=$(router_pid)
-before=$(count_started)
-get a.test '/x.app?at=start&sleep=30' -i >"$tmp/out" 2>&1 &
+get a.test "/x.app?at=start&note=$tmp/notes/busy&hang" -i >"$tmp/out" 2>&1 &
 busy=$!
-busy_now() { [ "$(count_started)" -gt "$before" ]; }
-wait_until busy_now
+wait_until test -s "$tmp/notes/busy"
 kill -KILL "$router"
 wait "$busy"
 like "$(cat "$tmp/out")" '^HTTP/1.1 500' "a running request of a router that is killed is 500"
@@ -96,16 +93,9 @@ begun() { grep -q begun "$tmp/out"; }
 wait_until begun
 kill "$client"
 passes "a client that leaves while it reads: the script learns it" wait_until note talks
-: >"$tmp/out"
-get_exec a.test '/x.app?at=start&sleep=60&silent' -N >"$tmp/out" 2>&1 &
+get_exec a.test "/x.app?at=start&note=$tmp/notes/silent&hang" -N >"$tmp/out" 2>&1 &
 client=$!
-started() { [ -n "$(workers "$alice")" ]; }
-wait_until started
-i=0
-while [ $i -lt 5 ]; do	# until the request is surely on its way: a later one has been served
-	code a.test "/hello.php?$i" >"$tmp/code"
-	i=$((i + 1))
-done
+wait_until test -s "$tmp/notes/silent"
 kill "$client"
 passes "one that leaves while nothing comes: zfpm is told" wait_until aborted silent
 passes "and Apache's log notes it at level info" errors 'the client left before the end of the response'
@@ -120,7 +110,7 @@ start_httpd worker <<-EOF
 EOF
 is "$(code a.test '/x.app?hang')" 504 "ZfpmTimeout: 504"
 passes "with its message" errors 'Timeout \(1s\) exceeded while reading from socket \(zfpm\)'
-is "$(code a.test '/x.app?out=20&record=1&pause=200' --max-time 20)" 200 "but not while something comes"
+is "$(code a.test '/x.app?out=10&record=1&pause=150' --max-time 20)" 200 "but not while something comes"
 is "$(code a.test '/hello.php')" 200 "and the next request is served"
 
 # What configtest refuses
