@@ -3,7 +3,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 59
+plan 58
 
 tenants
 touch "$tmp/www/a.test/x.app"

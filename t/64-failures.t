@@ -3,7 +3,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 34
+plan 33
 
 tenants
 touch "$tmp/www/a.test/x.app"
