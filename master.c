@@ -26,6 +26,7 @@
 
 #include "zfpm.h"
 
+#define MESSAGE_BATCH		256	/* of the router, in one turn */
 #define PING_MS			5000	/* the router is asked for a sign of life */
 #define PINGS_UNANSWERED	6	/* so many without an answer: it is stuck */
 #define ROUTER_YOUNG_MS		10000	/* a router that died before this age is backed off */
@@ -72,6 +73,7 @@ static uid_t		 router_uid;
 static gid_t		 router_gid;
 static char		 apps_dir[PATH_MAX];
 static int		 log_file_fd = STDERR_FILENO;
+static int		 ready_fd;		/* told when requests can come; -1: nobody */
 static int		 lock_fd;		/* RUN_DIR/zfpm.pid, locked as long as we live */
 
 static struct proc	**procs;	/* in no order */
@@ -349,7 +351,7 @@ proc_start(struct proc *p)
 	if (of_pool >= p->pool->max_workers || of_all >= conf->max_workers)
 		return;
 	socket_path(p, path, sizeof(path));
-	if (spawn_worker(conf, p->pool, p->pool->apps[p->app], p->name, path, router_uid, router_gid, &sp, &err) == -1) {
+	if (spawn_worker(conf, p->pool, p->pool->apps[p->app], p->name, path, &sp, &err) == -1) {
 		snprintf(text, sizeof(text), "%s: %s", err.step, err.reason);
 		log_warnx("pool %s: cannot start FCGI process: %s", p->name, text);
 		tell_worker(MSG_FAILED, p, 0, text, -1);
@@ -464,6 +466,8 @@ router_start(int64_t now_ms)
 	close(signal_pipe[0]);
 	close(signal_pipe[1]);
 	close(lock_fd);
+	if (ready_fd != -1)
+		close(ready_fd);
 	for (i = 0; i < nprocs; i++) {
 		if (procs[i]->report_fd != -1)
 			close(procs[i]->report_fd);
@@ -532,7 +536,7 @@ router_wants(const struct msg *msg)
 	struct proc *p;
 	int i, of_router = 0;
 
-	if (msg->worker <= last_number)		/* a number is never used twice */
+	if (msg->worker != last_number + 1)	/* one after the other, so that they last */
 		return -1;
 	if (memchr(msg->text, '\0', sizeof(msg->text)) == NULL || !conf_name_ok(msg->text))
 		return -1;
@@ -581,9 +585,12 @@ router_read(int64_t now_ms)
 {
 	struct proc *p;
 	struct msg msg;
-	int fd, n;
+	int fd, i, n;
 
-	while (router_sock != -1 && (n = ipc_recv(router_sock, &msg, &fd)) != -1) {
+	/* So many at a time: it shall not keep us from everything else. */
+	for (i = 0; i < MESSAGE_BATCH && router_sock != -1; i++) {
+		if ((n = ipc_recv(router_sock, &msg, &fd)) == -1)
+			break;
 		if (fd != -1) {
 			close(fd);
 			router_distrust("sent a descriptor");
@@ -616,7 +623,7 @@ router_read(int64_t now_ms)
 			return;
 		}
 	}
-	if (router_sock == -1 || errno == EAGAIN)
+	if (router_sock == -1 || i == MESSAGE_BATCH || errno == EAGAIN)
 		return;
 	if (errno == ECONNRESET) {	/* gone, with messages of ours unread */
 		close(router_sock);
@@ -910,13 +917,14 @@ open_log(void)
 }
 
 int
-master_run(struct conf *c, int ready_fd)
+master_run(struct conf *c, int ready)
 {
 	struct conf_listen *l;
 	struct passwd *pw;
 	int fd;
 
 	conf = c;
+	ready_fd = ready;
 	if (geteuid() != 0)
 		fatalx("must be started by root: it runs applications under their own users");
 	do {	/* 0, 1 and 2 are always something, so that no descriptor of ours lands there */
@@ -932,7 +940,7 @@ master_run(struct conf *c, int ready_fd)
 	router_gid = pw->pw_gid;
 
 	os_title("zfpm: master");
-	spawn_init();
+	spawn_init(router_uid, router_gid);
 	make_run_dir();
 	for (l = conf->listens; l != NULL; l = l->next)
 		bind_listener(l);
@@ -950,6 +958,7 @@ master_run(struct conf *c, int ready_fd)
 		if (write(ready_fd, "", 1) != 1)
 			log_warn("detach");
 		close(ready_fd);
+		ready_fd = -1;
 	}
 	while (state == MASTER_RUNNING || router_pid != 0 || nprocs > 0)
 		turn();

@@ -18,6 +18,7 @@
 
 #define POOL_HASH	8192		/* powers of two */
 #define WORKER_HASH	4096
+#define DOUBT_MS	100		/* a worker that closed its connection is back by then, or has exited */
 #define BACKOFF_MIN_MS	100
 #define BACKOFF_MAX_MS	10000
 #define BACKOFF_FORGET_MS 60000		/* so long after the last failed start, the next one counts as the first */
@@ -246,12 +247,15 @@ pool_queue(struct request *r)
 {
 	struct pool *p = r->pool;
 	struct pool_app *a = &p->apps[r->app];
+	int64_t room;
 
-	if (p->queued >= p->conf->max_queue) {
-		/* A worker that is free now does not wait for the end of this turn. */
-		if (a->idle_first == NULL || a->queued > 0)
-			return -1;
-	}
+	/* Those whose worker is idle, starts, or can be started, do not wait for one that is busy. */
+	room = p->conf->max_workers - p->nworkers;
+	if (room > conf->max_workers - total)
+		room = conf->max_workers - total;
+	room = (room > 0 ? room : 0) + a->starting + (a->idle_first != NULL);
+	if (p->queued - room * p->conf->apps[r->app]->connections >= p->conf->max_queue)
+		return -1;
 	r->queue_next = NULL;
 	r->queue_prev = a->queue_last;
 	if (a->queue_last != NULL)
@@ -392,8 +396,13 @@ state_leave(struct worker *w)
 		lru_remove(w);
 		a->alive--;
 		break;
-	case WORKER_BUSY:
 	case WORKER_LEAVING:
+		if (w->doubted)
+			a->starting--;
+		w->doubted = false;
+		a->alive--;
+		break;
+	case WORKER_BUSY:
 		a->alive--;
 		break;
 	case WORKER_STOPPING:
@@ -525,6 +534,39 @@ pool_leave(struct link *l, int64_t now_ms)
 }
 
 void
+pool_doubt(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+
+	if (w->nlinks > 1 || w->retiring || w->state != WORKER_BUSY) {
+		pool_overdue(l);
+		return;
+	}
+	l->request = NULL;
+	w->busy--;
+	w->pool->busy--;
+	state_enter(w, WORKER_LEAVING);
+	/* Back or gone within moments, most likely: nobody else is started in its place so long. */
+	w->doubted = true;
+	w->pool->apps[w->app].starting++;
+	timeout_arm(&w->timer, now_ms + DOUBT_MS);
+	add_chore(w);
+}
+
+bool
+pool_patience(struct worker *w, int64_t now_ms)
+{
+	struct pool *p = w->pool;
+
+	if (!w->doubted)
+		return false;
+	w->doubted = false;
+	p->apps[w->app].starting--;
+	set_ready(p);
+	return timeout_arm(&w->timer, now_ms + p->conf->timeout_ms[TIMEOUT_APP]) == 0;
+}
+
+void
 pool_overdue(struct link *l)
 {
 	struct worker *w = l->worker;
@@ -541,6 +583,8 @@ pool_returned(struct worker *w, int64_t now_ms)
 {
 	if (w->state != WORKER_LEAVING)
 		return;
+	if (w->doubted)
+		w->closes = true;
 	idle_since(w, now_ms);
 	state_enter(w, WORKER_IDLE);
 }
@@ -569,7 +613,8 @@ pool_failed(struct worker *w, const char *reason, int64_t now_ms)
 		a->retry_ms = now_ms + a->backoff_ms;
 	}
 	snprintf(a->reason, sizeof(a->reason), "%s", reason);
-	if (timeout_arm(&p->timer, a->retry_ms) == -1)
+	/* Another app of the pool may be due earlier. */
+	if ((p->timer.due_ms == 0 || p->timer.due_ms > a->retry_ms) && timeout_arm(&p->timer, a->retry_ms) == -1)
 		a->retry_ms = 0;
 	set_ready(p);
 }
@@ -628,16 +673,78 @@ pool_close(const char *reason)
 
 /* ---- decisions ---------------------------------------------------------------------------------- */
 
-/* The pool that has waited for a place among all with the fewest requests served now. */
+/* The places that a pool uses now: requests served, and workers that start for one. */
+static int
+share(const struct pool *p)
+{
+	int i, n = p->busy;
+
+	for (i = 0; i < p->conf->napps; i++)
+		n += p->apps[i].starting;
+	return n;
+}
+
+/* When the oldest request that the pool has in a queue came. */
+static int64_t
+waiting_since(const struct pool *p)
+{
+	int64_t since = INT64_MAX;
+	int i;
+
+	for (i = 0; i < p->conf->napps; i++)
+		if (p->apps[i].queue_first != NULL && p->apps[i].queue_first->queued_ms < since)
+			since = p->apps[i].queue_first->queued_ms;
+	return since;
+}
+
+/* Does p come before q when there is a place for one of them? */
+static bool
+comes_before(const struct pool *p, const struct pool *q)
+{
+	int of_p = share(p), of_q = share(q);
+
+	return of_p != of_q ? of_p < of_q : waiting_since(p) < waiting_since(q);
+}
+
+/* The pool whose turn it is among those that wait for a place; NULL if none does. */
 static struct pool *
 most_starved(void)
 {
 	struct pool *p, *best = NULL;
 
 	for (p = starved; p != NULL; p = p->starved_next)
-		if (best == NULL || p->busy < best->busy)
+		if (best == NULL || comes_before(p, best))
 			best = p;
 	return best;
+}
+
+/* Must p leave a place to another pool? */
+static bool
+others_first(const struct pool *p)
+{
+	struct pool *hungry = most_starved();
+
+	return hungry != NULL && hungry != p && comes_before(hungry, p);
+}
+
+/*
+ * A worker that can take a request of p's, while another pool waits: let it go
+ * for that. One that serves several at a time and is never idle is drained,
+ * one of the pool's at a time. Returns whether this worker is not to be used.
+ */
+static bool
+give_way(struct pool *p, struct worker *w)
+{
+	struct worker *other;
+
+	if (nstarved <= total_stopping || !others_first(p))
+		return false;
+	if (w->busy > 0)
+		for (other = p->workers; other != NULL; other = other->pool_next)
+			if (other->retiring && other->state == WORKER_BUSY)
+				return false;
+	pool_retire(w);
+	return true;
 }
 
 /* Give the first request of the app to its most recently used worker. */
@@ -670,17 +777,13 @@ static enum pool_action
 app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 {
 	struct pool_app *a = &p->apps[app];
-	struct pool *hungry;
 	struct worker *w;
 
 	if (a->queue_first == NULL)
 		return POOL_NOTHING;
 	if ((w = a->idle_first) != NULL) {
-		/* A pool that has fewer than we waits for a place: it gets this one. */
-		if (nstarved > total_stopping && w->busy == 0 && (hungry = most_starved())->busy < p->busy && hungry != p) {
-			pool_retire(w);
+		if (give_way(p, w))
 			return POOL_NOTHING;
-		}
 		take(p, a, s);
 		return POOL_SERVE;
 	}
@@ -708,6 +811,10 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		set_starved(p);
 		if (lru_first != NULL && total_stopping < nstarved)
 			pool_retire(lru_first);
+		return POOL_NOTHING;
+	}
+	if (others_first(p)) {		/* there is a place, but not for us */
+		set_starved(p);
 		return POOL_NOTHING;
 	}
 	unset_starved(p);
@@ -763,9 +870,16 @@ pool_next(struct pool_step *s, int64_t now_ms)
 				return POOL_PROBE;
 		}
 		if ((p = ready_first) == NULL) {
-			/* A place among all is free: to the pool that has least. */
-			if (nstarved == 0 || total >= conf->max_workers)
+			if (nstarved == 0)
 				return POOL_NOTHING;
+			if (total >= conf->max_workers) {
+				/* A worker that has become idle since makes room. */
+				if (lru_first == NULL || total_stopping >= nstarved)
+					return POOL_NOTHING;
+				pool_retire(lru_first);
+				continue;
+			}
+			/* A place among all is free: to the pool that has least. */
 			p = most_starved();
 			unset_starved(p);
 			set_ready(p);

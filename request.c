@@ -34,7 +34,7 @@
 #define MAX_FREE_BLOCKS	64		/* kept for reuse: 4 MB */
 #define MAX_FREE_REQUESTS 256
 #define LOST_MS		200		/* for the master to tell why a worker closed its connection */
-#define MAX_VALUES	FCGI_MAX_CONTENT
+#define LINGER_MS	5000		/* for a TCP peer to take the end of a response and close */
 
 static const struct conf	*conf;
 static struct block		*free_blocks;
@@ -372,7 +372,8 @@ copy_head(char *to, size_t size, const struct fcgi_pair *pair)
 {
 	size_t n = pair->value_len < size - 1 ? pair->value_len : size - 1;
 
-	memcpy(to, pair->value, n);
+	if (n > 0)
+		memcpy(to, pair->value, n);
 	to[n] = '\0';
 }
 
@@ -381,9 +382,13 @@ copy_tail(char *to, size_t size, const struct fcgi_pair *pair)
 {
 	size_t n = pair->value_len < size - 1 ? pair->value_len : size - 1;
 
-	memcpy(to, pair->value + pair->value_len - n, n);
+	if (n > 0)
+		memcpy(to, pair->value + pair->value_len - n, n);
 	to[n] = '\0';
 }
+
+#define LENGTH_NONE	(-1)	/* not given, or empty, as nginx gives it */
+#define LENGTH_WRONG	(-2)
 
 static int64_t
 get_length(const struct fcgi_pair *pair)
@@ -391,11 +396,13 @@ get_length(const struct fcgi_pair *pair)
 	int64_t n = 0;
 	uint32_t i;
 
-	if (pair->value_len == 0 || pair->value_len > 18)
-		return -1;
+	if (pair->value_len == 0)
+		return LENGTH_NONE;
+	if (pair->value_len > 18)
+		return LENGTH_WRONG;
 	for (i = 0; i < pair->value_len; i++) {
 		if (pair->value[i] < '0' || pair->value[i] > '9')
-			return -1;
+			return LENGTH_WRONG;
 		n = 10 * n + (pair->value[i] - '0');
 	}
 	return n;
@@ -423,6 +430,10 @@ see_pair(struct request *r, const struct fcgi_pair *pair)
 	case 'C':
 		if (IS(pair, "CONTENT_LENGTH"))
 			r->content_length = get_length(pair);
+		return true;
+	case 'F':
+		if (IS(pair, "FCGI_DATA_LENGTH"))
+			r->data_length = get_length(pair);
 		return true;
 	case 'H':
 		return !IS(pair, "HTTP_PROXY");
@@ -674,6 +685,10 @@ params_end(struct request *r, int64_t now_ms)
 		request_fail(r, now_ms, STATUS_403, "Access denied: ZFPM_KEY is missing or wrong");
 		return;
 	}
+	if (r->content_length == LENGTH_WRONG || r->data_length == LENGTH_WRONG) {
+		request_fail(r, now_ms, STATUS_400, "CONTENT_LENGTH or FCGI_DATA_LENGTH is no length");
+		return;
+	}
 	if ((r->pool = pool_get(r->pool_name)) == NULL) {
 		if (errno == ENOENT)
 			snprintf(text, sizeof(text), "Unknown pool '%s'", r->pool_name);
@@ -748,8 +763,8 @@ begin_read(struct request *r, uint16_t id, int64_t now_ms)
 	r->active = true;
 	r->key_ok = r->body_done = r->stdin_done = r->answered = false;
 	r->app_deaf = r->app_reset = r->exited = r->app_began = false;
-	r->content_length = -1;
-	r->stdin_len = 0;
+	r->content_length = r->data_length = LENGTH_NONE;
+	r->stdin_len = r->data_len = 0;
 	r->params_len = 0;
 	r->partial = 0;
 	r->pair_left = 0;
@@ -865,6 +880,8 @@ body_read(struct request *r, const struct fcgi_part *part)
 		r->stdin_len += (int64_t)part->len;
 	} else if (!filter || !r->stdin_done) {
 		return;
+	} else {
+		r->data_len += (int64_t)part->len;
 	}
 	if (part->len > 0) {
 		if (body_wanted(r) && chain_put(&r->up, part->type, APP_ID, part->data, part->len, padding) == -1)
@@ -872,7 +889,7 @@ body_read(struct request *r, const struct fcgi_part *part)
 		return;
 	}
 	/* The end of a stream. A short body is never passed off as a complete one. */
-	if (part->type == FCGI_STDIN && r->content_length > r->stdin_len) {
+	if (part->type == FCGI_STDIN ? r->content_length > r->stdin_len : r->data_length > r->data_len) {
 		r->verdict = VERDICT_SHORT;
 		r->active = false;
 		return;
@@ -990,12 +1007,15 @@ web_write(struct request *r, int64_t now_ms)
 	}
 	if (done == 0 || r->state != REQ_DRAIN)
 		return;
-	if (!r->keep || r->web_fd == -1 || r->web_eof) {
+	if (r->keep && r->web_fd != -1 && !r->web_eof) {
+		request_reset(r);
+		r->state = REQ_IDLE;
+	} else if (r->web_fd != -1 && !r->web_eof && r->listen->sa.ss_family != AF_UNIX && shutdown(r->web_fd, SHUT_WR) == 0) {
+		r->web_out_ms = now_ms;
+		r->state = REQ_LINGER;
+	} else {
 		r->state = REQ_DEAD;
-		return;
 	}
-	request_reset(r);
-	r->state = REQ_IDLE;
 }
 
 static void
@@ -1036,8 +1056,9 @@ web_step(struct request *r, int64_t now_ms)
 		request_end(r, FCGI_REQUEST_COMPLETE, now_ms);
 		break;
 	case VERDICT_SHORT:
-		snprintf(text, sizeof(text), "Request body is incomplete (%lld of %lld bytes)", (long long)r->stdin_len,
-		    (long long)r->content_length);
+		snprintf(text, sizeof(text), "Request body is incomplete (%lld of %lld bytes)",
+		    (long long)(r->stdin_done ? r->data_len : r->stdin_len),
+		    (long long)(r->stdin_done ? r->data_length : r->content_length));
 		withdraw(r, now_ms);
 		request_fail(r, now_ms, STATUS_400, text);
 		break;
@@ -1079,6 +1100,11 @@ web_read(struct request *r, int64_t now_ms)
 	do
 		n = read(r->web_fd, buf, room);
 	while (n == -1 && errno == EINTR);
+	if (r->state == REQ_LINGER) {
+		if (n == 0 || (n == -1 && errno != EAGAIN && errno != EWOULDBLOCK))
+			r->state = REQ_DEAD;
+		return n > 0;
+	}
 	if (n <= 0) {
 		if (in_place)
 			chain_trim(&r->up);
@@ -1123,6 +1149,7 @@ web_ended(struct request *r, bool hung_up, int64_t now_ms)
 		break;
 	case REQ_LOST:
 	case REQ_DRAIN:
+	case REQ_LINGER:
 		if (hung_up)
 			web_gone(r, now_ms);
 		break;
@@ -1191,25 +1218,22 @@ still_open(int fd)
 int
 request_begin(struct request *r, struct link *l, int64_t now_ms)
 {
-	bool moved = false, fresh = false;
+	bool moved = false;
 
 	if (l->fd != -1 && !still_open(l->fd)) {
 		close(l->fd);
 		l->fd = -1;
+		/* Some close after every response. Another one is on its way out, and its socket still takes what nobody will read. */
+		if (l->worker->nlinks == 1 && !l->worker->closes)
+			return 1;
 	}
-	for (;;) {
-		if (l->fd == -1) {
-			if ((l->fd = request_connect(l->worker)) == -1)
-				return -1;
-			fresh = true;
-		}
-		if (chain_write(&r->up, l->fd, &moved) != -1 || moved)
-			break;
+	if (l->fd == -1 && (l->fd = request_connect(l->worker)) == -1)
+		return errno == ECONNREFUSED || errno == ENOENT || errno == ECONNRESET || errno == EAGAIN ? 1 : -1;
+	if (chain_write(&r->up, l->fd, &moved) == -1 && !moved) {
 		/* Not a byte went out: it closed in this very moment. */
 		close(l->fd);
 		l->fd = -1;
-		if (fresh)
-			return -1;
+		return 1;
 	}
 	memset(&r->app_reader, 0, sizeof(r->app_reader));
 	r->link = l;
@@ -1250,8 +1274,8 @@ app_lost(struct request *r, int64_t now_ms)
 	r->link = NULL;
 	close(l->fd);
 	l->fd = -1;
-	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && !r->app_began && r->app_reset) {
-		/* It ended without having read its first request: that was no request's fault. */
+	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && !r->app_began && r->app_reset && r->stdin_len == 0) {
+		/* It ended without having read its first request, not even one without a body: no request's fault. */
 		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(r->exit_status));
 		pool_failed(w, reason, now_ms);
 		pool_overdue(l);
@@ -1426,7 +1450,9 @@ deadline(const struct request *r, enum why *why)
 	switch (r->state) {
 	case REQ_IDLE:
 	case REQ_DEAD:
-		/* Answers to management records that are not taken. */
+		/* The first record of a request that does not get further; answers to management records that are not taken. */
+		if (r->state == REQ_IDLE && !fcgi_at_boundary(&r->web_reader))
+			sooner(&best, why, r->web_in_ms + t[TIMEOUT_SERVER], WHY_SERVER_READ);
 		if (r->state == REQ_IDLE && r->down.len > 0)
 			sooner(&best, why, r->web_out_ms + t[TIMEOUT_SERVER], WHY_SERVER_WRITE);
 		return best;
@@ -1438,9 +1464,12 @@ deadline(const struct request *r, enum why *why)
 		sooner(&best, why, r->queued_ms + t[TIMEOUT_WAIT], WHY_WAIT);
 		break;
 	case REQ_RELAY:
-		if (r->up.len > 0)
+		/* While we read nothing of it, the web server is the slow one. */
+		if (r->down.len >= r->pool->conf->buffer_response)
+			;
+		else if (r->up.len > 0)
 			sooner(&best, why, r->app_ms + t[TIMEOUT_APP], WHY_APP_WRITE);
-		else if (r->down.len < r->pool->conf->buffer_response && (r->body_done || r->app_deaf))
+		else if (r->body_done || r->app_deaf)
 			sooner(&best, why, r->app_ms + t[TIMEOUT_APP], WHY_APP_READ);
 		if (!r->body_done && up_room(r))
 			sooner(&best, why, r->web_in_ms + t[TIMEOUT_SERVER], WHY_SERVER_READ);
@@ -1453,6 +1482,9 @@ deadline(const struct request *r, enum why *why)
 	case REQ_DRAIN:
 		sooner(&best, why, r->web_out_ms + t[TIMEOUT_SERVER], WHY_SERVER_WRITE);
 		break;
+	case REQ_LINGER:
+		sooner(&best, why, r->web_out_ms + LINGER_MS, WHY_SERVER_READ);
+		return best;
 	}
 	sooner(&best, why, r->start_ms + t[TIMEOUT_REQUEST], WHY_REQUEST);
 	return best;
@@ -1480,15 +1512,21 @@ request_timeout(struct request *r, int64_t now_ms)
 
 	if ((due_ms = deadline(r, &why)) == 0)
 		return;
-	if (due_ms > now_ms) {
-		request_settle(r, now_ms);
+	if (due_ms > now_ms)
 		return;
-	}
 	if (why == WHY_LOST) {
 		app_lost(r, now_ms);
 		web_write(r, now_ms);
 		return;
 	}
+	/* A socket tells of room only when much of it is free; a slow peer that has taken some shows when we try. */
+	if (why == WHY_APP_WRITE)
+		app_write(r, now_ms);
+	else if (why == WHY_SERVER_WRITE)
+		web_write(r, now_ms);
+	if ((why == WHY_APP_WRITE && (r->app_ms == now_ms || r->app_deaf)) ||
+	    (why == WHY_SERVER_WRITE && (r->web_out_ms == now_ms || r->state == REQ_DEAD)))
+		return;
 	snprintf(text, sizeof(text), "Timeout (%llds) exceeded while %s", (long long)t[expired[why].kind] / 1000, expired[why].doing);
 	if (r->state == REQ_QUEUED)
 		pool_unqueue(r);
@@ -1508,8 +1546,12 @@ request_timeout(struct request *r, int64_t now_ms)
 		leave_worker(r, now_ms);
 		break;
 	}
-	if (why == WHY_SERVER_WRITE || (why == WHY_REQUEST && r->state == REQ_DRAIN)) {
-		/* It takes nothing, so there is nobody to tell. */
+	if (r->state == REQ_LINGER) {
+		r->state = REQ_DEAD;
+		return;
+	}
+	if (why == WHY_SERVER_WRITE || r->state == REQ_IDLE || (why == WHY_REQUEST && r->state == REQ_DRAIN)) {
+		/* It takes nothing, or has asked for nothing, so there is nobody to tell. */
 		log_request(r, now_ms, text);
 		r->state = REQ_DEAD;
 		return;
@@ -1549,6 +1591,7 @@ request_settle(struct request *r, int64_t now_ms)
 	case REQ_IDLE:
 	case REQ_PARAMS:
 	case REQ_BODY:
+	case REQ_LINGER:
 		web = POLLIN;
 		break;
 	case REQ_QUEUED:

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <netinet/in.h>
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 
 #define ACCEPT_BATCH	64	/* connections accepted in one turn */
 #define SPARE_FDS	64	/* never taken by connections: master, listeners, one for a new worker ... */
+#define START_MS	1000	/* a worker that ends so soon without having served has failed to start */
 #define PAUSE_MS	100	/* without a descriptor for it, accepting is tried again after that */
 #define PAUSE_LOG_MS	10000	/* and logged that often */
 #define WATCH_MS	1000	/* how often error pipes are asked where they can not be polled at once */
@@ -324,6 +326,8 @@ tell_master(enum msg_type type, const struct worker *w)
 		msg.app = (uint32_t)w->app;
 		snprintf(msg.text, sizeof(msg.text), "%s", w->pool->name);
 	}
+	if (master_fd == -1)
+		return;
 	/* The master never waits for us, so we can wait for it. */
 	if (ipc_send(master_fd, &msg, -1, true) == -1 && errno != EPIPE && errno != ECONNRESET)
 		log_warn("message to the master");
@@ -352,10 +356,8 @@ probe(struct worker *w)
 {
 	struct link *l = &w->links[0];
 
-	if ((l->fd = request_connect(w)) == -1) {
-		pool_retire(w);		/* it does not listen any more */
-		return;
-	}
+	if ((l->fd = request_connect(w)) == -1)
+		return;			/* it does not listen any more; its exit, or its timer, is next */
 	shutdown(l->fd, SHUT_WR);
 	if ((l->slot = watch_add(l->fd, POLLIN, WATCH_PROBE, l)) == -1)
 		pool_retire(w);
@@ -375,6 +377,28 @@ probe_ready(struct link *l, int64_t now_ms)
 	pool_returned(w, now_ms);
 }
 
+/* Give a request to the worker that pool.c has chosen. */
+static void
+serve(struct request *r, struct link *l, int64_t now_ms)
+{
+	char reason[96];
+
+	switch (request_begin(r, l, now_ms)) {
+	case 0:
+		break;
+	case 1:
+		log_debug("pool %s: worker %ld: has closed its connection", r->pool_name, (long)l->worker->pid);
+		pool_doubt(l, now_ms);
+		pool_requeue(r);
+		break;
+	default:
+		snprintf(reason, sizeof(reason), "connect: %s", strerror(errno));
+		pool_put(l, false, now_ms);
+		request_refuse(r, reason, now_ms);
+		break;
+	}
+}
+
 /* Do what pool.c has decided, until there is nothing more to do. */
 static void
 dispatch(int64_t now_ms)
@@ -386,13 +410,7 @@ dispatch(int64_t now_ms)
 		case POOL_NOTHING:
 			return;
 		case POOL_SERVE:
-			if (request_begin(s.request, s.link, now_ms) == -1) {
-				/* Dead before it saw a byte: another one serves the request. */
-				log_debug("pool %s: worker %ld: found dead", s.request->pool_name, (long)s.link->worker->pid);
-				pool_overdue(s.link);
-				pool_requeue(s.request);
-				break;
-			}
+			serve(s.request, s.link, now_ms);
 			sync_request(s.request, now_ms);
 			break;
 		case POOL_REFUSE:
@@ -552,6 +570,14 @@ quit(bool refuse)
 		pool_close("stop: zfpm is stopping");
 }
 
+/* And not by somebody who sent it a signal? */
+static bool
+ended_by_itself(int status)
+{
+	return !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM &&
+	    WTERMSIG(status) != SIGINT && WTERMSIG(status) != SIGHUP && WTERMSIG(status) != SIGQUIT);
+}
+
 static void
 worker_exited(struct worker *w, int status, int64_t now_ms)
 {
@@ -566,7 +592,9 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 	if (w->state != WORKER_STOPPING || w->busy > 0)
 		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
 		    (unsigned long long)w->requests);
-	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING) {
+	/* Ended by itself, at once, and before it served anybody: it could not start. */
+	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && ended_by_itself(status) &&
+	    now_ms - w->idle_ms < START_MS) {
 		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(status));
 		pool_failed(w, reason, now_ms);
 	}
@@ -637,6 +665,7 @@ master_ready(int64_t now_ms)
 		/* It is gone, and nobody starts workers any more: finish what runs. */
 		log_warnx("the master is gone; finishing");
 		close(master_fd);
+		master_fd = -1;
 		for (n = 0; n < npfds; n++)
 			if (watches[n].kind == WATCH_MASTER)
 				pfds[n].fd = -1;
@@ -666,7 +695,9 @@ timers_ready(int64_t now_ms)
 			break;
 		case TIMER_WORKER:
 			w = OWNER(t, worker);
-			if (w->state == WORKER_LEAVING) {
+			if (w->state == WORKER_LEAVING && pool_patience(w, now_ms)) {
+				break;
+			} else if (w->state == WORKER_LEAVING) {
 				log_warnx("pool %s: worker %ld: did not come back within %llds of losing its request", w->pool->name,
 				    (long)w->pid, (long long)w->pool->conf->timeout_ms[TIMEOUT_APP] / 1000);
 				close_links(w);

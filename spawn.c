@@ -30,15 +30,19 @@
 #define REPORT_FD	3	/* in the child, close-on-exec */
 #define MAX_GROUPS	1024
 #define MAX_ENV		512
-#define WORKER_BACKLOG	64	/* the router never has more connections under way than `connections` */
+#define BACKLOG_MORE	16	/* connections that a worker has not accepted yet, beside its `connections` */
 
 static struct rlimit	nofile_before;	/* what zfpm was started with: the applications' limit */
+static uid_t		router_uid = (uid_t)-1;	/* -1: not known yet */
+static gid_t		router_gid = (gid_t)-1;
 
 void
-spawn_init(void)
+spawn_init(uid_t uid, gid_t gid)
 {
 	struct rlimit rl;
 
+	router_uid = uid;
+	router_gid = gid;
 	if (getrlimit(RLIMIT_NOFILE, &nofile_before) == -1)
 		fatal("getrlimit");
 	rl = nofile_before;
@@ -68,6 +72,10 @@ spawn_find_user(const struct conf *conf, const char *user, const char *group, st
 	struct passwd *pw;
 	struct group *gr;
 
+	if (router_uid == (uid_t)-1 && (pw = getpwnam(conf->router_user)) != NULL) {
+		router_uid = pw->pw_uid;
+		router_gid = pw->pw_gid;
+	}
 	errno = 0;
 	if ((pw = getpwnam(user)) == NULL) {
 		/* "Not found" has many errnos; only these mean that the answer is not known. */
@@ -94,6 +102,11 @@ spawn_find_user(const struct conf *conf, const char *user, const char *group, st
 		return refuse(err, "user", "'%s' has uid 0: root never runs an application", user);
 	if (su->gid == 0)
 		return refuse(err, "group", "'%s' has gid 0: root's group never runs an application", group != NULL ? group : user);
+	/* As the router's user it could connect to every pool's workers. */
+	if (su->uid == router_uid)
+		return refuse(err, "user", "'%s' is the router's user", user);
+	if (su->gid == router_gid)
+		return refuse(err, "group", "'%s' is the group of the router's user", group != NULL ? group : user);
 	if (su->uid < conf->min_uid)
 		return refuse(err, "user", "'%s' has uid %lu, below min_uid %lu", user, (unsigned long)su->uid, (unsigned long)conf->min_uid);
 	if (su->gid < conf->min_gid)
@@ -225,11 +238,13 @@ find_groups(const struct conf_pool *pool, const struct spawn_user *su, gid_t *gi
 			child_die("groups", pool->groups[i]);
 		gids[n++] = gr->gr_gid;
 	}
-	for (i = 0; i < n; i++)
-		if (gids[i] == 0) {
-			refuse(&err, "groups", "'%s' is in group 0: root's group never runs an application", su->name);
-			child_fail(&err);
-		}
+	for (i = 0; i < n; i++) {
+		if (gids[i] != 0 && gids[i] != router_gid)
+			continue;
+		refuse(&err, "groups", "'%s' is in group %lu: %s group never runs an application", su->name, (unsigned long)gids[i],
+		    gids[i] == 0 ? "root's" : "the router's");
+		child_fail(&err);
+	}
 	return n;
 }
 
@@ -349,7 +364,7 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 
 /* The worker's private listening socket: only the router's user can connect to it. Returns it or -1. */
 static int
-make_socket(const char *path, uid_t uid, gid_t gid)
+make_socket(const char *path, int backlog)
 {
 	struct sockaddr_un sun;
 	mode_t mask;
@@ -375,7 +390,7 @@ make_socket(const char *path, uid_t uid, gid_t gid)
 		return -1;
 	}
 	umask(mask);
-	if (chown(path, uid, gid) == -1 || listen(fd, WORKER_BACKLOG) == -1) {
+	if (chown(path, router_uid, router_gid) == -1 || listen(fd, backlog) == -1) {
 		error = errno;
 		unlink(path);
 		close(fd);
@@ -387,7 +402,7 @@ make_socket(const char *path, uid_t uid, gid_t gid)
 
 int
 spawn_worker(const struct conf *conf, const struct conf_pool *pool, const struct conf_app *app, const char *pool_name,
-    const char *socket_path, uid_t router_uid, gid_t router_gid, struct spawned *sp, struct spawn_error *err)
+    const char *socket_path, struct spawned *sp, struct spawn_error *err)
 {
 	int errno_saved, listen_fd, errors[2] = { -1, -1 }, report[2] = { -1, -1 };
 	pid_t master = getpid();
@@ -396,7 +411,7 @@ spawn_worker(const struct conf *conf, const struct conf_pool *pool, const struct
 
 	memset(err, 0, sizeof(*err));
 	step = "socket";
-	if ((listen_fd = make_socket(socket_path, router_uid, router_gid)) == -1) {
+	if ((listen_fd = make_socket(socket_path, app->connections + BACKLOG_MORE)) == -1) {
 		refuse(err, step, "%s: %s", socket_path, strerror(errno));
 		return -1;
 	}

@@ -40,6 +40,7 @@ detach(void)
 {
 	int fd, ready[2], status;
 	pid_t pid;
+	ssize_t n;
 	char c;
 
 	if (os_pipe(ready) == -1)
@@ -48,9 +49,9 @@ detach(void)
 		fatal("fork");
 	if (pid != 0) {
 		close(ready[1]);
-		while (read(ready[0], &c, 1) == -1 && errno == EINTR)
+		while ((n = read(ready[0], &c, 1)) == -1 && errno == EINTR)
 			;
-		if (waitpid(pid, &status, WNOHANG) == 0 && c == '\0')
+		if (n == 1)
 			exit(0);
 		while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
 			;
@@ -76,6 +77,7 @@ main(int argc, char **argv)
 	struct conf *conf;
 	int c, ready_fd = -1;
 
+	os_close_from(STDERR_FILENO + 1);	/* whatever we were started with is no business of our children */
 	log_init("zfpm", LOG_TO_STDERR, STDERR_FILENO, LOG_LEVEL_INFO);
 	if (os_title_init(argc, argv) == -1)
 		fatal("arguments");

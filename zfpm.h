@@ -230,8 +230,11 @@ struct spawned {
 	int		 error_fd;	/* read end of the error pipe */
 };
 
-/* Raise zfpm's own limit of descriptors; applications get the one that was there before. Once, at start. */
-void	 spawn_init(void);
+/*
+ * Once, at start: raise zfpm's own limit of descriptors (applications get the one that was there before), and note
+ * the router's user, as which no application may run.
+ */
+void	 spawn_init(uid_t router_uid, gid_t router_gid);
 
 /*
  * Start one worker of a pool with the application's listening socket at
@@ -240,8 +243,7 @@ void	 spawn_init(void);
  * nothing is left behind. What fails in the child comes over report_fd.
  */
 int	 spawn_worker(const struct conf *, const struct conf_pool *, const struct conf_app *,
-	    const char *pool_name, const char *socket_path, uid_t router_uid, gid_t router_gid,
-	    struct spawned *, struct spawn_error *err);
+	    const char *pool_name, const char *socket_path, struct spawned *, struct spawn_error *err);
 
 /*
  * Find the user of a pool, group and uid checked against what may ever run
@@ -296,7 +298,7 @@ enum worker_state {
 	WORKER_STARTING,	/* asked of the master */
 	WORKER_IDLE,		/* can take a request: busy < nlinks */
 	WORKER_BUSY,		/* all its connections serve, or it takes no more */
-	WORKER_LEAVING,		/* its request was given up: wait until it is back at accept() */
+	WORKER_LEAVING,		/* its request was given up, or its connection found closed: is it at accept()? */
 	WORKER_STOPPING,	/* the master has been told to stop it; wait for its exit */
 	WORKER_GONE,		/* exited; freed with its last request */
 };
@@ -322,6 +324,8 @@ struct worker {
 	struct worker	*chore_next;		/* in the list of workers that router.c must stop or probe */
 	bool		 in_lru, in_chores;
 	bool		 retiring;	/* stop it when its last request has ended */
+	bool		 doubted;	/* WORKER_LEAVING by pool_doubt(), and counted in its app's starting */
+	bool		 closes;	/* it closes its connection after a response, and lives */
 	struct timer	 timer;		/* idle: retire; leaving: overdue */
 	int64_t		 idle_ms;	/* since when it serves nobody */
 	uint64_t	 requests;	/* completed */
@@ -340,7 +344,7 @@ struct pool_app {
 	struct worker	*idle_first, *idle_last;
 	struct request	*queue_first, *queue_last;	/* first in, first out */
 	int		 queued;
-	int		 starting;	/* workers */
+	int		 starting;	/* workers that will be idle soon */
 	int		 alive;		/* workers that will serve again: starting, idle, busy or leaving */
 	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
 	int64_t		 retry_ms;	/* no start before this time */
@@ -401,6 +405,14 @@ enum pool_action pool_next(struct pool_step *, int64_t now_ms);
 void		 pool_put(struct link *, bool served, int64_t now_ms);
 /* The link's request was given up while the worker is still at it; its connection is closed here. */
 void		 pool_leave(struct link *, int64_t now_ms);
+/*
+ * Its worker has closed the connection since the last request, or refuses one: it
+ * may be exiting, and its socket may still take a request that nobody will read. The
+ * request goes elsewhere (pool_requeue()) until the worker is known to be back, or has exited.
+ */
+void		 pool_doubt(struct link *, int64_t now_ms);
+/* A leaving worker's timer is due. Returns whether it may still take its time: it was only doubted. */
+bool		 pool_patience(struct worker *, int64_t now_ms);
 /* The link's request took too long, or the worker is dead: stop the worker, as soon as it serves nobody else. */
 void		 pool_overdue(struct link *);
 /* A leaving worker is back. */
@@ -444,6 +456,7 @@ enum req_state {
 	REQ_RELAY,	/* a worker has it: STDIN goes up, STDOUT and STDERR come down */
 	REQ_LOST,	/* the worker closed the connection; the master may still tell why */
 	REQ_DRAIN,	/* nothing more will come; the last bytes go to the web server */
+	REQ_LINGER,	/* TCP: all is sent; closing while it still sends would destroy what it has not read */
 	REQ_DEAD,	/* freed by router_sweep(), never inside a handler */
 };
 
@@ -490,6 +503,8 @@ struct request {
 	uint16_t	 role;
 	int64_t		 content_length;	/* -1: none given */
 	int64_t		 stdin_len;	/* bytes of STDIN read */
+	int64_t		 data_length;	/* FCGI_DATA_LENGTH of a FILTER; -1: none given */
+	int64_t		 data_len;	/* bytes of DATA read */
 	struct chain	 up;		/* to the worker: BEGIN_REQUEST and PARAMS, then the body */
 	struct chain	 down;		/* to the web server */
 
@@ -545,7 +560,10 @@ void		 request_free(struct request *);
  */
 void		 request_web_ready(struct request *, short revents, int64_t now_ms);
 void		 request_app_ready(struct request *, short revents, int64_t now_ms);
-/* Send it to the worker of this link. -1: the worker is dead and has seen nothing; the link is still taken. */
+/*
+ * Send it to the worker of this link. Returns 0; 1 if the worker may be dead and has seen nothing; -1 with errno
+ * if we can not connect for reasons of our own. The link is still taken in both.
+ */
 int		 request_begin(struct request *, struct link *, int64_t now_ms);
 /* A process cannot be started for it: reason is STEP: REASON. */
 void		 request_refuse(struct request *, const char *reason, int64_t now_ms);

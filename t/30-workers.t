@@ -108,7 +108,7 @@ kill -STOP "$zfpm_pid"
 kill -KILL "$pid"
 request kept -t 60 >"$tmp/d" 2>"$tmp/d.txt" &
 client=$!
-wait_for_log "pool kept: worker $pid: found dead"
+wait_for_log "pool kept: worker $pid: has closed its connection"
 found=$?
 kill -CONT "$zfpm_pid"
 wait "$client"
