@@ -74,6 +74,7 @@
 #define STDERR_LINE		7000	/* escaped bytes in one line of the error log, which ends at 8192 */
 #define CLIENT_TICK_MS		1000	/* how often mod_reqtimeout is asked about a slow body */
 #define BLIND_TICK_MS		20	/* look for more of a body that cannot be polled for (old HTTP/2) */
+#define ABORT_WAIT	apr_time_from_sec(1)	/* for zfpm to take notice of an ABORT_REQUEST */
 #define CONNECT_NAP_MS		10	/* between tries while zfpm's listen queue is full */
 
 #define RESET_MESSAGE	"Connection to FastCGI was reset by peer during reading response. " \
@@ -1453,22 +1454,43 @@ begin(struct exchange *x)
 	}
 }
 
+/*
+ * Tell zfpm that nobody wants the response any more. If we closed at once it
+ * might meet that while it writes, and never read why; so what still comes is
+ * read and dropped until zfpm has closed, for a moment at most.
+ */
+static void
+give_up(struct exchange *x)
+{
+	struct pollfd p = { .fd = x->fd, .events = POLLIN };
+	uint8_t record[FCGI_HEADER_LEN], *buf;
+	apr_time_t deadline, left;
+	size_t size;
+
+	fcgi_put_header(record, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
+	if (send(x->fd, record, sizeof(record), MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof(record) ||
+	    shutdown(x->fd, SHUT_WR) == -1)
+		return;
+	deadline = apr_time_now() + ABORT_WAIT;
+	while ((left = deadline - apr_time_now()) > 0 && poll(&p, 1, (int)apr_time_as_msec(left) + 1) > 0) {
+		buf = room(x, &size);
+		if (recv(x->fd, buf, size, MSG_DONTWAIT) <= 0)
+			break;
+	}
+}
+
 /* The connection: kept if both sides stand between two requests, else closed, with ABORT where it can be understood. */
 static void
 finish_connection(struct exchange *x)
 {
-	uint8_t abort[FCGI_HEADER_LEN];
-
 	if (x->fd == -1)
 		return;
 	if ((x->down == DOWN_REFUSED && x->bytes_up == 0) || (x->down == DOWN_ENDED && x->up == UP_DONE &&
 	    idle_max > 0 && x->unread == 0 && fcgi_at_boundary(&x->reader))) {
 		peer_put(x->sc->peer, x->fd);
 	} else {
-		if (x->down != DOWN_ENDED && x->down != DOWN_LOST && !x->begun) {
-			fcgi_put_header(abort, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
-			(void)send(x->fd, abort, sizeof(abort), MSG_DONTWAIT | MSG_NOSIGNAL);
-		}
+		if (x->down != DOWN_ENDED && x->down != DOWN_LOST && !x->begun)
+			give_up(x);
 		close(x->fd);
 	}
 	x->fd = -1;

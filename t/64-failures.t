@@ -20,7 +20,7 @@ cat >"$tmp/www/a.test/forever.php" <<-\EOF
 	echo "begun\n";
 	flush();
 	for (;;) {
-		usleep(20000);
+		usleep(100);	// so that zfpm is nearly always writing when the client leaves
 		if (isset($_GET['talk'])) {
 			echo "x\n";
 			flush();
