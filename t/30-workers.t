@@ -84,18 +84,19 @@ request kept closeafter show=X >"$tmp/k4" 2>&1
 is "$?" 0 "an application may close it after an answer"
 wait_until connection_closed
 request kept >"$tmp/k5"
-is "$(line_of k5 pid) $(line_of k5 connection) $(line_of k5 request)" "$pid 2 1" "then the same worker is connected to again"
+# 2 was the probe that asked whether it is back at accept().
+is "$(line_of k5 pid) $(line_of k5 connection) $(line_of k5 request)" "$pid 3 1" "then the same worker is connected to again"
 request kept -a hasty >"$tmp/k6"
 pid=$(line_of k6 pid)
 passes "an application may close it while it is idle" wait_until connection_closed
 request kept -a hasty >"$tmp/k7"
-is "$(line_of k7 pid) $(line_of k7 connection)" "$pid 2" "then it is connected to again too"
+is "$(line_of k7 pid) $(line_of k7 connection)" "$pid 3" "then it is connected to again too"
 
 # A worker that ends on its own
 served=0
 for i in 1 2 3 4 5 6 7; do
 	request kept -a three >"$tmp/t$i" 2>"$tmp/t$i.txt" && served=$((served + 1))
-	# It goes behind its third answer: what is sent to it in just that moment would be lost, and rightly so.
+	# It goes behind its third answer: what is sent before it has closed would be lost, and rightly so.
 	[ $((i % 3)) -ne 0 ] || wait_until gone "$(line_of "t$i" pid)"
 done
 is "$served" 7 "an application that ends after three requests costs none of seven"
