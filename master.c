@@ -297,6 +297,15 @@ stop_all(int64_t now_ms)
 		proc_stop(procs[i], now_ms);
 }
 
+/* SIGKILL for a worker and all of its process group. */
+static void
+proc_kill(struct proc *p)
+{
+	kill(p->pid, SIGKILL);
+	kill(-p->pid, SIGKILL);
+	p->state = PROC_KILLED;
+}
+
 /* SIGKILL, with all of its process group, for those that had their time. Returns when the next one is due, or 0. */
 static int64_t
 kill_overdue(int64_t now_ms)
@@ -312,9 +321,7 @@ kill_overdue(int64_t now_ms)
 		if (p->kill_ms <= now_ms) {
 			log_warnx("pool %s: worker %ld: did not end within %.1fs of SIGTERM; killed", p->name, (long)p->pid,
 			    (double)p->pool->timeout_ms[TIMEOUT_KILL] / 1000);
-			kill(p->pid, SIGKILL);
-			kill(-p->pid, SIGKILL);
-			p->state = PROC_KILLED;
+			proc_kill(p);
 		} else if (next == 0 || p->kill_ms < next) {
 			next = p->kill_ms;
 		}
@@ -615,7 +622,11 @@ router_read(int64_t now_ms)
 			break;
 		case MSG_STOP:
 			/* Unknown is no offence: it may have died while the message was under way. */
-			if ((p = proc_by_number(msg.worker)) != NULL)
+			if ((p = proc_by_number(msg.worker)) == NULL)
+				break;
+			if (msg.value != 0 && p->pid != 0)
+				proc_kill(p);
+			else
 				proc_stop(p, now_ms);
 			break;
 		default:

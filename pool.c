@@ -534,6 +534,19 @@ pool_leave(struct link *l, int64_t now_ms)
 }
 
 void
+pool_kill(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+
+	if (w->nlinks > 1) {	/* others are served there */
+		pool_leave(l, now_ms);
+		return;
+	}
+	w->retiring = w->kill = true;
+	link_freed(l, now_ms);
+}
+
+void
 pool_doubt(struct link *l, int64_t now_ms)
 {
 	struct worker *w = l->worker;

@@ -948,12 +948,17 @@ part_read(struct request *r, const struct fcgi_part *part, int64_t now_ms)
 	}
 }
 
-/* Let the worker of a request go that will not be waited for: its application decides whether the script goes on. */
+/*
+ * Let the worker of a request go that will not be waited for: its application
+ * decides whether the script goes on. Not so if it waits for the rest of a body.
+ */
 static void
 leave_worker(struct request *r, int64_t now_ms)
 {
-	if (r->link != NULL)
+	if (r->link != NULL && (r->body_done || r->app_deaf))
 		pool_leave(r->link, now_ms);
+	else if (r->link != NULL)
+		pool_kill(r->link, now_ms);
 	r->link = NULL;
 }
 
@@ -967,12 +972,31 @@ withdraw(struct request *r, int64_t now_ms)
 	chain_free(&r->up);
 }
 
+/* The web server has gone. Did it say before that nobody waits for this request? */
+static bool
+aborted(struct request *r)
+{
+	struct fcgi_part part;
+	const uint8_t *p;
+	size_t len;
+	ssize_t n;
+
+	while (r->active && (n = recv(r->web_fd, scratch, sizeof(scratch), MSG_DONTWAIT)) > 0) {
+		p = scratch;
+		len = (size_t)n;
+		while (fcgi_read(&r->web_reader, &p, &len, &part) == 1)
+			if (part.type == FCGI_ABORT_REQUEST && part.id == r->id)
+				return true;
+	}
+	return false;
+}
+
 /* The web server has closed the connection, or broken it. */
 static void
 web_gone(struct request *r, int64_t now_ms)
 {
-	bool goes_on = (r->state == REQ_RELAY && r->body_done && r->pool->conf->on_server_close == SERVER_CLOSE_FINISH) ||
-	    r->state == REQ_LOST;
+	bool goes_on = (r->state == REQ_RELAY && r->body_done && r->pool->conf->on_server_close == SERVER_CLOSE_FINISH &&
+	    !aborted(r)) || r->state == REQ_LOST;
 
 	if (r->active)
 		log_debug("pool %s: web server closed the connection (%s %s)%s", r->pool_name, r->method, r->uri,

@@ -328,6 +328,8 @@ tell_master(enum msg_type type, const struct worker *w)
 	}
 	if (master_fd == -1)
 		return;
+	if (type == MSG_STOP)
+		msg.value = w->kill;
 	/* The master never waits for us, so we can wait for it. */
 	if (ipc_send(master_fd, &msg, -1, true) == -1 && errno != EPIPE && errno != ECONNRESET)
 		log_warn("message to the master");
@@ -422,7 +424,8 @@ dispatch(int64_t now_ms)
 			tell_master(MSG_SPAWN, s.worker);
 			break;
 		case POOL_STOP:
-			close_links(s.worker);
+			if (!s.worker->kill)
+				close_links(s.worker);
 			log_debug("pool %s: worker %ld: retired after %llu requests", s.worker->pool->name, (long)s.worker->pid,
 			    (unsigned long long)s.worker->requests);
 			tell_master(MSG_STOP, s.worker);

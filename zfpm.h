@@ -170,7 +170,7 @@ enum msg_type {
 	/* router to master */
 	MSG_PONG = 1,		/* answer to MSG_PING */
 	MSG_SPAWN,		/* worker, pool, app, name: start one */
-	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill` */
+	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once */
 	/* master to router */
 	MSG_PING,
 	MSG_STARTED,		/* worker, pid, and the read end of its error pipe as descriptor */
@@ -324,6 +324,7 @@ struct worker {
 	struct worker	*chore_next;		/* in the list of workers that router.c must stop or probe */
 	bool		 in_lru, in_chores;
 	bool		 retiring;	/* stop it when its last request has ended */
+	bool		 kill;		/* and at once: it may not find out that its connection ends */
 	bool		 doubted;	/* WORKER_LEAVING by pool_doubt(), and counted in its app's starting */
 	bool		 closes;	/* it closes its connection after a response, and lives */
 	struct timer	 timer;		/* idle: retire; leaving: overdue */
@@ -375,7 +376,7 @@ enum pool_action {
 	POOL_SERVE,		/* request, link: begin it there */
 	POOL_REFUSE,		/* request, reason: no process can be started */
 	POOL_START,		/* worker: ask the master for it */
-	POOL_STOP,		/* worker: close its connections, have the master stop it */
+	POOL_STOP,		/* worker: close its connections (but see worker.kill), have the master stop it */
 	POOL_PROBE,		/* worker: offer it a connection, to see when it is back at accept() */
 };
 
@@ -405,6 +406,11 @@ enum pool_action pool_next(struct pool_step *, int64_t now_ms);
 void		 pool_put(struct link *, bool served, int64_t now_ms);
 /* The link's request was given up while the worker is still at it; its connection is closed here. */
 void		 pool_leave(struct link *, int64_t now_ms);
+/*
+ * The link's request lacks a part of its body that will never come. PHP would take the end of the connection for
+ * the end of the body, and run the script: so the worker is killed before the connection is closed.
+ */
+void		 pool_kill(struct link *, int64_t now_ms);
 /*
  * Its worker has closed the connection since the last request, or refuses one: it
  * may be exiting, and its socket may still take a request that nobody will read. The

@@ -77,10 +77,10 @@ for pool in finish abort; do
 	start c $pool -B 1000000 -Y 500000 early=1 "note=$note" at=body
 	wait_until test -s "$tmp/c"
 	leave c
-	passes "$pool: a web server that leaves in the midst of the body cuts it" wait_until test -s "$note"
-	is "$(cat "$note")" "cut $before" "$pool: and the script sees that"
-	is "$(pid_of $pool)" "$before" "$pool: its worker is used again"
-	is "$(in_log "router.* pool $pool: worker [0-9]+: started")" 1 "$pool: there was never another one"
+	passes "$pool: when the web server leaves in the midst of the body the script is killed" wait_until gone "$before"
+	fails "$pool: it has not seen an end of the body" test -s "$note"
+	isnt "$(pid_of $pool)" "$before" "$pool: another worker serves the next request"
+	is "$(in_log "router.* pool $pool: worker [0-9]+: started")" 2 "$pool: there was no third one"
 done
 
 # ABORT_REQUEST: the application's own rule. It writes every 100 ms, so it will find out.

@@ -26,10 +26,10 @@ start_zfpm <"$tmp/conf"
 if [ $? -eq 3 ]; then
 	skip_all "no pidfd_getfd here: $(cat "$tmp/err.txt")"
 fi
-plan 45
+plan 47
 
 new_router() { r=$(router_pid) && [ "$r" != "$router" ]; }
-spawn='type=2 worker=1000'
+spawn='type=2 worker=1'
 
 # caught WHY TITLE WORD...: two tests
 caught() {
@@ -61,6 +61,7 @@ wrong='asked for a worker that it can not have'
 	caught "$wrong" "no name" $spawn pool=0
 	caught "$wrong" "a name that is a path" $spawn pool=2 text=../../x.pattern
 	caught "$wrong" "a number that is none" type=2 worker=0 pool=0 text=first
+	caught "$wrong" "a number that leaves others out" type=2 worker=4294967295 pool=0 text=first
 	caught "$wrong" "more workers than the pool may have" $spawn pool=0 text=first times=4
 }
 is "$(grep -c 'started app' "$tmp/zfpm.log")" 4 "of those it had its three, and the next router one"

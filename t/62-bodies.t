@@ -111,8 +111,8 @@ bbbb' half)" '^HTTP/1.1 400' "a chunked one that ends too early is 400"
 big=$(head -c 100000 /dev/zero | tr '\0' b)
 like "$(part "$tmp/notes/large" 'Content-Length: 1000000' "$big" half)" '^HTTP/1.1 (400|500)|^$' "100 KB of 1 MB"
 like "$(part "$tmp/notes/whole" "Content-Length: 100" "$hundred" wait)" "^100 [0-9a-f]+ 100" "a body that is complete is served"
-# A body above buffer_request goes to the worker while it comes; how php-cgi sees its end is zfpm's matter.
-for n in closed half slow chunk; do
+# The large one was with php-cgi already: zfpm kills a worker that waits for a body which will never come.
+for n in closed half slow chunk large; do
 	ran "$n" && echo "$n"
 done >"$tmp/ran"
 is "$(cat "$tmp/ran")" '' "no script ran on a part of a body"
