@@ -1,5 +1,5 @@
 /*
- * master.c: root. Binds the sockets; starts, reaps and kills processes; keeps a router alive.
+ * master.c: root. Binds the sockets; starts, reaps and kills processes; keeps a router and a guard alive.
  *
  * Owns every process that zfpm ever started, and counts them against the
  * limits. Reads fixed-size messages from the router, which it treats as
@@ -32,6 +32,7 @@
 #define ROUTER_YOUNG_MS		10000	/* a router that died before this age is backed off */
 #define ROUTER_BACKOFF_MIN_MS	100
 #define ROUTER_BACKOFF_MAX_MS	10000
+#define GUARD_YOUNG_MS		1000	/* a guard that died before this age is not replaced at once */
 #define ROUTER_GRACE_MS		2000	/* to leave when the last application has gone */
 
 enum proc_state {
@@ -83,6 +84,10 @@ static int		 pfds_size;
 
 static pid_t		 router_pid;		/* 0: none */
 static int		 router_sock = -1;
+static pid_t		 guard_pid;		/* 0: none */
+static int		 guard_sock = -1;
+static int64_t		 guard_started_ms;
+static bool		 guarded;		/* the system has handles of processes */
 static int64_t		 router_started_ms;
 static int64_t		 router_start_ms;	/* when to start the next one */
 static int64_t		 router_backoff_ms;
@@ -169,6 +174,9 @@ proc_new(void)
 	procs[nprocs++] = p;
 	return p;
 }
+
+static void	 guard_start(void);
+static void	 guard_add(pid_t pid, bool is_router);
 
 static void
 socket_path(const struct proc *p, char *path, size_t size)
@@ -369,6 +377,7 @@ proc_start(struct proc *p)
 	p->report_fd = sp.report_fd;
 	p->error_fd = sp.error_fd;
 	p->state = PROC_STARTING;
+	guard_add(p->pid, false);
 }
 
 static void
@@ -426,6 +435,109 @@ proc_exited(struct proc *p, int status)
 	proc_free(p);
 }
 
+/* ---- the guard --------------------------------------------------------------------------------- */
+
+/* In a forked child: let go of what is the master's alone. */
+static void
+close_own(void)
+{
+	int i;
+
+	close(signal_pipe[0]);
+	close(signal_pipe[1]);
+	close(lock_fd);
+	if (ready_fd != -1)
+		close(ready_fd);
+	if (guard_sock != -1)
+		close(guard_sock);
+	if (router_sock != -1)
+		close(router_sock);
+	for (i = 0; i < nprocs; i++) {
+		if (procs[i]->report_fd != -1)
+			close(procs[i]->report_fd);
+		if (procs[i]->error_fd != -1)
+			close(procs[i]->error_fd);
+	}
+}
+
+/* Give the guard a handle of a process that has not been waited for yet. */
+static void
+guard_add(pid_t pid, bool is_router)
+{
+	struct msg msg;
+	int fd;
+
+	if (guard_sock == -1) {
+		guard_start();		/* with this one among all */
+		return;
+	}
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_GUARD;
+	msg.value = is_router;
+	if ((fd = os_process_open(pid)) == -1 || ipc_send(guard_sock, &msg, fd, false) == -1) {
+		log_warn("guard %ld: process %ld; starting another", (long)guard_pid, (long)pid);
+		kill(guard_pid, SIGKILL);	/* the next one begins with all that there are */
+	}
+	if (fd != -1)
+		close(fd);
+}
+
+static void
+guard_start(void)
+{
+	struct conf_listen *l;
+	int i, sv[2];
+
+	if (!guarded || os_socketpair(SOCK_SEQPACKET, sv) == -1)
+		return;
+	guard_started_ms = os_now_ms();
+	if ((guard_pid = fork()) == -1) {
+		log_warn("guard: fork");
+		guard_pid = 0;
+		close(sv[0]);
+		close(sv[1]);
+		return;
+	}
+	if (guard_pid == 0) {
+		close(sv[0]);
+		close_own();
+		for (l = conf->listens; l != NULL; l = l->next)
+			if (l->fd != -1)
+				close(l->fd);
+		guard_run(sv[1]);
+	}
+	close(sv[1]);
+	guard_sock = sv[0];
+	if (router_pid != 0)
+		guard_add(router_pid, true);
+	for (i = 0; i < nprocs; i++)
+		if (procs[i]->pid != 0)
+			guard_add(procs[i]->pid, false);
+}
+
+/* It is not there to fail; but if it does, another one takes its place, at the latest with the next process. */
+static void
+guard_exited(int status, int64_t now_ms)
+{
+	log_warnx("guard %ld: %s", (long)guard_pid, log_wait_status(status));
+	close(guard_sock);
+	guard_sock = -1;
+	guard_pid = 0;
+	if (now_ms - guard_started_ms >= GUARD_YOUNG_MS)
+		guard_start();
+}
+
+/* Everything has ended: let the guard see that, and end too. */
+static void
+guard_stop(void)
+{
+	if (guard_pid == 0)
+		return;
+	close(guard_sock);
+	while (waitpid(guard_pid, NULL, 0) == -1 && errno == EINTR)
+		;
+}
+
 /* ---- the router ------------------------------------------------------------------------------ */
 
 static void
@@ -443,7 +555,7 @@ static void
 router_start(int64_t now_ms)
 {
 	struct conf_listen *l;
-	int sv[2], fd, i;
+	int sv[2], fd;
 
 	router_started_ms = now_ms;
 	router_start_ms = 0;
@@ -465,22 +577,13 @@ router_start(int64_t now_ms)
 	if (router_pid != 0) {
 		close(sv[1]);
 		router_sock = sv[0];
+		guard_add(router_pid, true);
 		return;
 	}
 
 	/* In the child: nothing of the master's but the listening sockets, the log and our end. */
 	close(sv[0]);
-	close(signal_pipe[0]);
-	close(signal_pipe[1]);
-	close(lock_fd);
-	if (ready_fd != -1)
-		close(ready_fd);
-	for (i = 0; i < nprocs; i++) {
-		if (procs[i]->report_fd != -1)
-			close(procs[i]->report_fd);
-		if (procs[i]->error_fd != -1)
-			close(procs[i]->error_fd);
-	}
+	close_own();
 	if ((fd = open("/dev/null", O_RDWR)) == -1)
 		fatal("/dev/null");
 	dup2(fd, STDIN_FILENO);
@@ -690,6 +793,8 @@ reap(int64_t now_ms)
 			proc_exited(p, status);
 		else if (si.si_pid == router_pid)
 			router_exited(status, now_ms);
+		else if (si.si_pid == guard_pid)
+			guard_exited(status, now_ms);
 	}
 	start_waiting();
 }
@@ -951,13 +1056,18 @@ master_run(struct conf *c, int ready)
 	router_gid = pw->pw_gid;
 
 	os_title("zfpm: master");
-	spawn_init(router_uid, router_gid);
+	if ((fd = os_process_open(getpid())) != -1) {
+		guarded = true;
+		close(fd);
+	}
+	spawn_init(router_uid, router_gid, guarded);
 	make_run_dir();
 	for (l = conf->listens; l != NULL; l = l->next)
 		bind_listener(l);
 	open_log();
 	catch_signals();
 	log_info("version " ZFPM_VERSION ", %d pools, %d apps", conf->npools, conf->napps);
+	guard_start();
 	router_start(os_now_ms());
 	os_notify("READY=1");
 	if (ready_fd != -1) {
@@ -973,6 +1083,7 @@ master_run(struct conf *c, int ready)
 	}
 	while (state == MASTER_RUNNING || router_pid != 0 || nprocs > 0)
 		turn();
+	guard_stop();
 	log_info("stopped");
 	return 0;
 }

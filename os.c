@@ -105,6 +105,31 @@ os_die_with_parent(pid_t parent, int sig)
 }
 
 int
+os_process_open(pid_t pid)
+{
+#if defined(__linux__) && defined(SYS_pidfd_open)
+	return (int)syscall(SYS_pidfd_open, pid, 0);	/* close-on-exec by itself */
+#else
+	(void)pid;
+	errno = ENOSYS;
+	return -1;
+#endif
+}
+
+int
+os_process_signal(int handle, int sig)
+{
+#if defined(__linux__) && defined(SYS_pidfd_send_signal)
+	return (int)syscall(SYS_pidfd_send_signal, handle, sig, NULL, 0);
+#else
+	(void)handle;
+	(void)sig;
+	errno = ENOSYS;
+	return -1;
+#endif
+}
+
+int
 os_no_new_privileges(void)
 {
 #ifdef __linux__

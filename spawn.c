@@ -35,12 +35,14 @@
 static struct rlimit	nofile_before;	/* what zfpm was started with: the applications' limit */
 static uid_t		router_uid = (uid_t)-1;	/* -1: not known yet */
 static gid_t		router_gid = (gid_t)-1;
+static bool		guarded;	/* somebody ends the applications when the master dies */
 
 void
-spawn_init(uid_t uid, gid_t gid)
+spawn_init(uid_t uid, gid_t gid, bool guard)
 {
 	struct rlimit rl;
 
+	guarded = guard;
 	router_uid = uid;
 	router_gid = gid;
 	if (getrlimit(RLIMIT_NOFILE, &nofile_before) == -1)
@@ -278,7 +280,8 @@ reset_signals(void)
  *  7 uid          last: after it nothing above can be repeated
  *  8 proof        root must not come back
  *  9 the rest     chdir, umask, signals with the user's own rights
- * 10 master       dies with it: set after setuid, which clears it
+ * 10 master       goes with it: the guard has a handle of us by now; where there are none, a signal from the
+ *                 kernel, asked for after setuid, which clears it
  * 11 exec         with an environment made from nothing
  */
 _Noreturn static void
@@ -353,7 +356,10 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	reset_signals();
 
 	/* 10 */
-	os_die_with_parent(master, SIGTERM);
+	if (guarded && getppid() != master)
+		_exit(1);
+	if (!guarded)
+		os_die_with_parent(master, SIGTERM);
 
 	/* 11 */
 	execve(app->argv[0], app->argv, env);

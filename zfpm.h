@@ -177,6 +177,8 @@ enum msg_type {
 	MSG_FAILED,		/* worker, text: STEP: REASON; the worker is forgotten */
 	MSG_EXITED,		/* worker, pid, value: its wait status; forgotten too */
 	MSG_QUIT,		/* accept no more; finish what there is and exit. value: 1 = refuse what is queued */
+	/* master to guard */
+	MSG_GUARD,		/* a handle of a process as descriptor; value 1: the router's */
 };
 
 /*
@@ -232,9 +234,9 @@ struct spawned {
 
 /*
  * Once, at start: raise zfpm's own limit of descriptors (applications get the one that was there before), and note
- * the router's user, as which no application may run.
+ * the router's user, as which no application may run, and whether a guard ends the applications when the master dies.
  */
-void	 spawn_init(uid_t router_uid, gid_t router_gid);
+void	 spawn_init(uid_t router_uid, gid_t router_gid, bool guarded);
 
 /*
  * Start one worker of a pool with the application's listening socket at
@@ -259,6 +261,11 @@ int	 spawn_find_user(const struct conf *, const char *user, const char *group, s
 
 /* Is this command one that may run for uid? Returns 0 or -1 with *err. */
 int	 spawn_check_command(const char *path, uid_t uid, struct spawn_error *err);
+
+/* ---- guard.c: root. Ends what is left when the master dies -------------------- */
+
+/* In the forked child: wait for the end of the master at the other end of this socket, then for that of all the others. */
+_Noreturn void	 guard_run(int master);
 
 /* ---- router.c: user zfpm, chrooted. The poll loop ---------------------------- */
 
@@ -620,6 +627,9 @@ int	 os_user_groups(const char *user, gid_t gid, gid_t *gids, int *n);
 void	 os_close_from(int first);		/* every descriptor from this one on */
 /* Get sig when parent, which has to be our parent now, dies; exits if it is dead already. */
 void	 os_die_with_parent(pid_t parent, int sig);
+/* A handle (pidfd) of a process, close-on-exec; -1 with errno: the system has none. Readable when the process has ended. */
+int	 os_process_open(pid_t);
+int	 os_process_signal(int handle, int sig);	/* 0, or -1 with errno */
 /* No exec gives more rights than we have, and no other process may look into us. 0 or -1. */
 int	 os_no_new_privileges(void);
 /* Let os_title() change what ps shows. Copies argv and environ; 0, or -1 with errno. */

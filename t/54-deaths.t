@@ -1,7 +1,7 @@
 #!/bin/sh
 # kill -9 of a worker, of the router and of the master: what comes later is served, and nobody is left behind.
 . "${0%/*}/lib.sh"
-plan 29
+plan 33
 
 make_user user
 cat >"$tmp/conf" <<-\END
@@ -76,15 +76,34 @@ kill -KILL "$router"
 passes "a router that dies young is replaced too" wait_until new_router
 like "$(pid_of one)" '^[0-9]+$' "and the next request is served"
 
-# The master, while a request runs and a worker is idle
+# The guard, which has nothing to do while the master lives: another takes its place.
+guard_pid() {
+	for p in $(children_of "$zfpm_pid"); do
+		case $(ps -o args= -p "$p") in
+		'zfpm: guard'*) echo "$p" ;;
+		esac
+	done
+}
+guard=$(guard_pid)
+isnt "$guard" '' "there is a guard"
+kill -KILL "$guard"
+new_guard() { g=$(guard_pid) && [ -n "$g" ] && [ "$g" != "$guard" ]; }
+passes "a guard that is killed is replaced" wait_until new_guard
+
+# The master, while a request runs, a worker is idle, and another ignores SIGTERM
+request two >"$tmp/two"
 request one "note=$user_home/run" at=headers sleep=1 show=QUERY_STRING >"$tmp/answer" 2>&1 &
 client=$!
 wait_until test -s "$user_home/run"
 router=$(router_pid)
+guard=$(guard_pid)
 kill -KILL "$zfpm_pid"
-passes "when the master is killed the router ends" wait_until gone "$router"
-passes "and no worker is left" wait_until nobody_left
-passes "nor a client" wait_until gone "$client"
+wait "$client"
+is "$?" 0 "when the master is killed the router finishes the request that runs"
+like "$(cat "$tmp/answer")" 'sleep=1' "to its end"
+passes "then it ends" wait_until gone "$router"
+passes "no worker is left, not even one that ignores SIGTERM" wait_until nobody_left
+passes "nor the guard" wait_until gone "$guard"
 stop_zfpm
 start_zfpm <"$tmp/conf"
 like "$(pid_of one)" '^[0-9]+$' "zfpm starts again in what a killed one has left, and serves"

@@ -72,7 +72,7 @@ router=$(router_pid)
 # shellcheck disable=SC2086
 "$bin/hostile" "$router" $spawn pool=2 text=root.pattern
 passes "root is not named by a pattern" wait_for_log "pool root.pattern: cannot start FCGI process: user: 'root' has uid 0: "
-is "$(children_of "$zfpm_pid")" "$router" "and nothing runs"
+is "$(workers)" '' "and nothing runs"
 
 # What may have crossed an exit on its way is no offence.
 start_zfpm <"$tmp/conf"
