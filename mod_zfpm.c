@@ -1479,6 +1479,18 @@ give_up(struct exchange *x)
 	}
 }
 
+/*
+ * An Apache process that ends, for a restart too, closes its clients' connections: then it is not the client who
+ * left, and a script that runs is not to be aborted for it.
+ */
+static bool
+server_stops(void)
+{
+	int state;
+
+	return ap_mpm_query(AP_MPMQ_MPM_STATE, &state) == APR_SUCCESS && state == AP_MPMQ_STOPPING;
+}
+
 /* The connection: kept if both sides stand between two requests, else closed, with ABORT where it can be understood. */
 static void
 finish_connection(struct exchange *x)
@@ -1489,7 +1501,7 @@ finish_connection(struct exchange *x)
 	    idle_max > 0 && x->unread == 0 && fcgi_at_boundary(&x->reader))) {
 		peer_put(x->sc->peer, x->fd);
 	} else {
-		if (x->down != DOWN_ENDED && x->down != DOWN_LOST && !x->begun)
+		if (x->down != DOWN_ENDED && x->down != DOWN_LOST && !x->begun && !server_stops())
 			give_up(x);
 		close(x->fd);
 	}
