@@ -1084,6 +1084,8 @@ master_run(struct conf *c, int ready)
 	while (state == MASTER_RUNNING || router_pid != 0 || nprocs > 0)
 		turn();
 	guard_stop();
+	if (ftruncate(lock_fd, 0) == -1)	/* nobody shall signal whoever gets this number next */
+		log_warn("pid file");
 	log_info("stopped");
 	return 0;
 }
