@@ -34,7 +34,7 @@
 #define MAX_FREE_BLOCKS	64		/* kept for reuse: 4 MB */
 #define MAX_FREE_REQUESTS 256
 #define LOST_MS		200		/* for the master to tell why a worker closed its connection */
-#define LINGER_MS	5000		/* for a TCP peer to take the end of a response and close */
+#define LINGER_MS	5000		/* for a peer to take the end of a response and close */
 
 static const struct conf	*conf;
 static struct block		*free_blocks;
@@ -1034,7 +1034,8 @@ web_write(struct request *r, int64_t now_ms)
 	if (r->keep && r->web_fd != -1 && !r->web_eof) {
 		request_reset(r);
 		r->state = REQ_IDLE;
-	} else if (r->web_fd != -1 && !r->web_eof && r->listen->sa.ss_family != AF_UNIX && shutdown(r->web_fd, SHUT_WR) == 0) {
+	} else if (r->web_fd != -1 && !r->web_eof && shutdown(r->web_fd, SHUT_WR) == 0) {
+		/* A close with bytes unread would be a reset; a peer that still sends would break on EPIPE, the answer unread. */
 		r->web_out_ms = now_ms;
 		r->state = REQ_LINGER;
 	} else {

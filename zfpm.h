@@ -469,7 +469,7 @@ enum req_state {
 	REQ_RELAY,	/* a worker has it: STDIN goes up, STDOUT and STDERR come down */
 	REQ_LOST,	/* the worker closed the connection; the master may still tell why */
 	REQ_DRAIN,	/* nothing more will come; the last bytes go to the web server */
-	REQ_LINGER,	/* TCP: all is sent; closing while it still sends would destroy what it has not read */
+	REQ_LINGER,	/* all is sent; closing while the web server still sends would keep it from reading that */
 	REQ_DEAD,	/* freed by router_sweep(), never inside a handler */
 };
 
