@@ -1398,6 +1398,7 @@ static const struct directive inherited_directives[] = {
 	{ "timeout kill",	set_ms,		AT(conf_pool, timeout_ms[TIMEOUT_KILL]),	100, 3600000,		1, 1,	0 },
 	{ "buffer_request",	set_size,	AT(conf_pool, buffer_request),			4096, 64 << 20,		1, 1,	0 },
 	{ "buffer_response",	set_size,	AT(conf_pool, buffer_response),			4096, 64 << 20,		1, 1,	0 },
+	{ "slow",		set_ms,		AT(conf_pool, slow_ms),				1, DAY_MS,		1, 1,	0 },
 	{ "on_server_close",	set_server_close, AT(conf_pool, on_server_close),		0, 0,			1, 1,	0 },
 	{ "max_queue",		set_count,	AT(conf_pool, max_queue),			0, 1000000,		1, 1,	0 },
 	{ "max_requests",	set_count,	AT(conf_pool, max_requests),			0, INT_MAX,		1, 1,	0 },

@@ -764,7 +764,7 @@ begin_read(struct request *r, uint16_t id, int64_t now_ms)
 	r->key_ok = r->body_done = r->stdin_done = r->answered = false;
 	r->app_deaf = r->app_reset = r->exited = r->app_began = false;
 	r->content_length = r->data_length = LENGTH_NONE;
-	r->stdin_len = r->data_len = 0;
+	r->stdin_len = r->stdout_len = r->data_len = 0;
 	r->params_len = 0;
 	r->partial = 0;
 	r->pair_left = 0;
@@ -1268,12 +1268,27 @@ request_begin(struct request *r, struct link *l, int64_t now_ms)
 	return 0;
 }
 
+/* `slow`: a request that took its worker or its place in the queue for long, though it went well. */
+static void
+log_slow(const struct request *r, int64_t now_ms)
+{
+	int64_t slow_ms = r->pool->conf->slow_ms;
+
+	if (slow_ms == 0 || now_ms - r->queued_ms < slow_ms)
+		return;
+	log_warnx("pool %s: worker %ld: slow: waited %.3fs, ran %.3fs (%s %s, script %s, %lld bytes in, %lld bytes out)", r->pool_name,
+	    (long)r->pid, (double)(r->relay_ms - r->queued_ms) / 1000, (double)(now_ms - r->relay_ms) / 1000,
+	    r->method[0] != '\0' ? r->method : "-", r->uri[0] != '\0' ? r->uri : "-", r->script[0] != '\0' ? r->script : "-",
+	    (long long)r->stdin_len, (long long)r->stdout_len);
+}
+
 /* END_REQUEST has come: the worker is free again. clean: nothing came behind it. */
 static void
 app_ended(struct request *r, bool clean, int64_t now_ms)
 {
 	struct link *l = r->link;
 
+	log_slow(r, now_ms);
 	/* An answer before the whole request was taken, or rubbish after it: this connection is out of step. */
 	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited) {
 		close(l->fd);
@@ -1377,6 +1392,8 @@ app_read(struct request *r, int64_t now_ms)
 		if (part.id != APP_ID)
 			continue;
 		if (part.type == FCGI_STDOUT || part.type == FCGI_STDERR) {
+			if (part.type == FCGI_STDOUT)
+				r->stdout_len += (int64_t)part.len;
 			if (discard)
 				continue;
 			if (chain_put(&r->down, part.type, r->id, part.data, part.len, part.len == 0 ? 0 : part.padding_len) == -1) {

@@ -113,6 +113,7 @@ struct conf_pool {
 	struct conf_rlimit *rlimits;
 	struct conf_env	*env;
 	int64_t		 timeout_ms[TIMEOUT_KINDS];
+	int64_t		 slow_ms;	/* a request that takes longer is logged; 0: none is */
 	size_t		 buffer_request;
 	size_t		 buffer_response;
 	enum server_close on_server_close;
@@ -516,6 +517,7 @@ struct request {
 	uint16_t	 role;
 	int64_t		 content_length;	/* -1: none given */
 	int64_t		 stdin_len;	/* bytes of STDIN read */
+	int64_t		 stdout_len;	/* bytes of STDOUT that the worker has given */
 	int64_t		 data_length;	/* FCGI_DATA_LENGTH of a FILTER; -1: none given */
 	int64_t		 data_len;	/* bytes of DATA read */
 	struct chain	 up;		/* to the worker: BEGIN_REQUEST and PARAMS, then the body */

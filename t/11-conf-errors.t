@@ -1,7 +1,7 @@
 #!/bin/sh
 # Whatever is wrong in a configuration is reported as FILE:LINE: what is wrong, all of it in one run.
 . "${0%/*}/lib.sh"
-plan 80
+plan 81
 cd "$tmp" || exit 1
 head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' >key
 chmod 600 key
@@ -272,6 +272,7 @@ refused_line 'timeout request 366d' 'timeout request: 366d is not between 1s and
 refused_line 'timeout kill 2h' 'timeout kill: 2h is not between 100ms and 1h'
 refused_line 'timeout idle 99ms' 'timeout idle: 99ms is not between 100ms and 365d'
 refused_line 'buffer_request 1G' 'buffer_request: 1G is not between 4K and 64M'
+refused_line 'slow 0' 'slow: 0 is not between 1ms and 1d'
 refused_line 'on_server_close wait' "on_server_close: 'wait' is not one of finish, abort"
 
 # ---- listen
