@@ -175,7 +175,6 @@ proc_new(void)
 	return p;
 }
 
-static void	 guard_start(void);
 static void	 guard_add(pid_t pid, bool is_router);
 
 static void
@@ -460,23 +459,22 @@ close_own(void)
 	}
 }
 
-/* Give the guard a handle of a process that has not been waited for yet. */
+/*
+ * Give the guard a handle of a process that has not been waited for yet. wait: until it has room, for a guard that
+ * has just been started and takes all there are; else one that takes nothing any more is replaced.
+ */
 static void
-guard_add(pid_t pid, bool is_router)
+guard_send(pid_t pid, bool is_router, bool wait)
 {
 	struct msg msg;
 	int fd;
 
-	if (guard_sock == -1) {
-		guard_start();		/* with this one among all */
-		return;
-	}
 	memset(&msg, 0, sizeof(msg));
 	msg.type = MSG_GUARD;
 	msg.value = is_router;
-	if ((fd = os_process_open(pid)) == -1 || ipc_send(guard_sock, &msg, fd, false) == -1) {
-		log_warn("guard %ld: process %ld; starting another", (long)guard_pid, (long)pid);
-		kill(guard_pid, SIGKILL);	/* the next one begins with all that there are */
+	if ((fd = os_process_open(pid)) == -1 || ipc_send(guard_sock, &msg, fd, wait) == -1) {
+		log_warn("guard %ld: process %ld; killed", (long)guard_pid, (long)pid);
+		kill(guard_pid, SIGKILL);
 	}
 	if (fd != -1)
 		close(fd);
@@ -509,10 +507,19 @@ guard_start(void)
 	close(sv[1]);
 	guard_sock = sv[0];
 	if (router_pid != 0)
-		guard_add(router_pid, true);
+		guard_send(router_pid, true, true);
 	for (i = 0; i < nprocs; i++)
 		if (procs[i]->pid != 0)
-			guard_add(procs[i]->pid, false);
+			guard_send(procs[i]->pid, false, true);
+}
+
+static void
+guard_add(pid_t pid, bool is_router)
+{
+	if (guard_sock != -1)
+		guard_send(pid, is_router, false);
+	else
+		guard_start();		/* with this one among all */
 }
 
 /* It is not there to fail; but if it does, another one takes its place, at the latest with the next process. */

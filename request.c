@@ -1613,13 +1613,12 @@ request_drop(struct request *r, int64_t now_ms)
 	r->state = REQ_DEAD;
 }
 
-bool
+void
 request_last(struct request *r)
 {
 	r->keep = false;
 	if (r->state == REQ_IDLE)
 		r->state = REQ_DEAD;
-	return r->state == REQ_DEAD;
 }
 
 void

@@ -586,8 +586,8 @@ void		 request_refuse(struct request *, const char *reason, int64_t now_ms);
 void		 request_worker_exited(struct request *, int status, int64_t now_ms);
 /* Its timer is due. */
 void		 request_timeout(struct request *, int64_t now_ms);
-/* Accept no further request on this connection; true if it can be closed at once. */
-bool		 request_last(struct request *);
+/* Accept no further request on this connection. */
+void		 request_last(struct request *);
 /* Nothing can be done for it any more: REQ_DEAD. */
 void		 request_drop(struct request *, int64_t now_ms);
 /* Bring events and timer in line with the state; called after every handler. */
