@@ -2,6 +2,7 @@
 # A guard that takes the place of a killed one is told of every process there is, also when these are hundreds.
 . "${0%/*}/lib.sh"
 plan 4
+patience=90	# three hundred processes, perhaps with a sanitizer in each
 
 start_zfpm <<-'EOF'
 	app app { command @bin@/app }
@@ -27,7 +28,7 @@ clients=
 i=0
 while [ "$i" -lt 300 ]; do
 	i=$((i + 1))
-	"$bin/client" -s "$sock" -p many -t 100 hang >"$tmp/out" 2>&1 &
+	"$bin/client" -s "$sock" -p many -t 300 hang >"$tmp/out" 2>&1 &
 	clients="$clients $!"
 	track $!
 done
