@@ -220,7 +220,7 @@ request_new(int fd, const struct conf_listen *listen, int64_t now_ms)
 	r->web_slot = r->app_slot = -1;
 	r->listen = listen;
 	r->web_in_ms = r->start_ms = now_ms;
-	r->pool_name[0] = r->app_name[0] = r->method[0] = r->uri[0] = r->script[0] = '\0';
+	r->pool_name[0] = r->app_name[0] = r->about.method[0] = r->about.uri[0] = r->about.script[0] = '\0';
 	if (listen->sa.ss_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return r;
@@ -261,15 +261,15 @@ request_free(struct request *r)
 static void
 log_request(const struct request *r, int64_t now_ms, const char *text)
 {
-	char worker[32] = "", script[SCRIPT_LEN + 16] = "";
+	char worker[32] = "", script[sizeof(((struct about *)0)->script) + 16] = "";
 	double seconds = (double)(now_ms - r->start_ms) / 1000;
 
 	if (r->pid != 0)
 		snprintf(worker, sizeof(worker), "worker %ld: ", (long)r->pid);
-	if (r->script[0] != '\0')
-		snprintf(script, sizeof(script), ", script %s", r->script);
+	if (r->about.script[0] != '\0')
+		snprintf(script, sizeof(script), ", script %s", r->about.script);
 	log_warnx("pool %s: %s%s (%s %s%s, %.3fs)", r->pool_name[0] != '\0' ? r->pool_name : "-", worker, text,
-	    r->method[0] != '\0' ? r->method : "-", r->uri[0] != '\0' ? r->uri : "-", script, seconds);
+	    r->about.method[0] != '\0' ? r->about.method : "-", r->about.uri[0] != '\0' ? r->about.uri : "-", script, seconds);
 }
 
 /* The last word to the web server about this request has been put into the chain. */
@@ -439,13 +439,13 @@ see_pair(struct request *r, const struct fcgi_pair *pair)
 		return !IS(pair, "HTTP_PROXY");
 	case 'R':
 		if (IS(pair, "REQUEST_METHOD"))
-			copy_head(r->method, sizeof(r->method), pair);
+			copy_head(r->about.method, sizeof(r->about.method), pair);
 		else if (IS(pair, "REQUEST_URI"))
-			copy_head(r->uri, sizeof(r->uri), pair);
+			copy_head(r->about.uri, sizeof(r->about.uri), pair);
 		return true;
 	case 'S':
 		if (IS(pair, "SCRIPT_FILENAME"))
-			copy_tail(r->script, sizeof(r->script), pair);
+			copy_tail(r->about.script, sizeof(r->about.script), pair);
 		return true;
 	case 'Z':
 		if (pair->name_len < 5 || memcmp(pair->name, "ZFPM_", 5) != 0)
@@ -671,7 +671,7 @@ params_end(struct request *r, int64_t now_ms)
 	const struct conf_app *app;
 	const struct conf_pool *cp;
 	struct block *b;
-	char text[SCRIPT_LEN + 128];
+	char text[sizeof(((struct about *)0)->script) + 128];
 	size_t len, n;
 	char **ext;
 
@@ -715,12 +715,12 @@ params_end(struct request *r, int64_t now_ms)
 		return;
 	}
 	if (app->extensions != NULL) {
-		len = strlen(r->script);
+		len = strlen(r->about.script);
 		for (ext = app->extensions; *ext != NULL; ext++)
-			if (len >= (n = strlen(*ext)) && strcmp(r->script + len - n, *ext) == 0)
+			if (len >= (n = strlen(*ext)) && strcmp(r->about.script + len - n, *ext) == 0)
 				break;
 		if (*ext == NULL) {
-			snprintf(text, sizeof(text), "Access denied: '%s' has no extension of application '%s'", r->script, app->name);
+			snprintf(text, sizeof(text), "Access denied: '%s' has no extension of application '%s'", r->about.script, app->name);
 			request_fail(r, now_ms, STATUS_403, text);
 			return;
 		}
@@ -770,7 +770,7 @@ begin_read(struct request *r, uint16_t id, int64_t now_ms)
 	r->pair_left = 0;
 	r->pid = 0;
 	r->link = NULL;
-	r->pool_name[0] = r->app_name[0] = r->method[0] = r->uri[0] = r->script[0] = '\0';
+	r->pool_name[0] = r->app_name[0] = r->about.method[0] = r->about.uri[0] = r->about.script[0] = '\0';
 	r->start_ms = r->web_in_ms = now_ms;
 	r->state = REQ_PARAMS;
 	if (role < FCGI_RESPONDER || role > FCGI_FILTER) {
@@ -999,7 +999,7 @@ web_gone(struct request *r, int64_t now_ms)
 	    !aborted(r)) || r->state == REQ_LOST;
 
 	if (r->active)
-		log_debug("pool %s: web server closed the connection (%s %s)%s", r->pool_name, r->method, r->uri,
+		log_debug("pool %s: web server closed the connection (%s %s)%s", r->pool_name, r->about.method, r->about.uri,
 		    goes_on ? ", the script goes on" : "");
 	if (goes_on) {
 		chain_free(&r->down);
@@ -1076,7 +1076,7 @@ web_step(struct request *r, int64_t now_ms)
 		r->state = REQ_DEAD;
 		return;
 	case VERDICT_ABORT:
-		log_debug("pool %s: aborted by the web server (%s %s)", r->pool_name, r->method, r->uri);
+		log_debug("pool %s: aborted by the web server (%s %s)", r->pool_name, r->about.method, r->about.uri);
 		withdraw(r, now_ms);
 		request_end(r, FCGI_REQUEST_COMPLETE, now_ms);
 		break;
@@ -1278,7 +1278,7 @@ log_slow(const struct request *r, int64_t now_ms)
 		return;
 	log_warnx("pool %s: worker %ld: slow: waited %.3fs, ran %.3fs (%s %s, script %s, %lld bytes in, %lld bytes out)", r->pool_name,
 	    (long)r->pid, (double)(r->relay_ms - r->queued_ms) / 1000, (double)(now_ms - r->relay_ms) / 1000,
-	    r->method[0] != '\0' ? r->method : "-", r->uri[0] != '\0' ? r->uri : "-", r->script[0] != '\0' ? r->script : "-",
+	    r->about.method[0] != '\0' ? r->about.method : "-", r->about.uri[0] != '\0' ? r->about.uri : "-", r->about.script[0] != '\0' ? r->about.script : "-",
 	    (long long)r->stdin_len, (long long)r->stdout_len);
 }
 

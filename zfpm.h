@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "fcgi.h"
 
@@ -47,6 +48,12 @@ struct conf_env {		/* `env NAME VALUE`; a later one of the same name wins */
 	const char	*value;	/* a template in a pattern pool (%1, %p) */
 };
 
+struct conf_cgroup {		/* `cgroup KEY VALUE` */
+	struct conf_cgroup *next;	/* in the order of the file */
+	const char	*key;		/* a file of cgroup v2: memory.max, cpu.weight ... */
+	const char	*value;		/* a template in a pattern pool */
+};
+
 struct conf_rlimit {
 	struct conf_rlimit *next;
 	int		 resource;	/* RLIMIT_... */
@@ -77,7 +84,8 @@ struct conf_listen {
 	uid_t		*allow_uids;	/* peers of a Unix socket; none = all that can connect */
 	int		 nallow_uids;
 	struct conf_net	*allow;		/* peers of a TCP socket; never empty for one */
-	int		 fd;		/* master.c binds it; -1 before */
+	int		 fd;		/* listen.c opens it; -1 before */
+	bool		 passed;	/* it came from the service manager: its path is not ours to unlink */
 };
 
 struct conf_app {
@@ -104,6 +112,7 @@ struct conf_pool {
 	struct conf_app	**apps;		/* the first is the default */
 	int		 napps;
 	int		 max_workers;
+	int		 min_workers;	/* started ahead, of the first app, and kept; 0 in a pattern */
 	int		 max_queue;
 	int		 max_requests;	/* 0: no limit */
 	const char	*directory;	/* NULL: the root of what the process sees */
@@ -111,6 +120,8 @@ struct conf_pool {
 	mode_t		 umask;
 	int		 nice;		/* added to zfpm's own */
 	struct conf_rlimit *rlimits;
+	struct conf_cgroup *cgroups;	/* NULL: the pool has no cgroup of its own */
+	const char	*error_log;	/* a template; NULL: zfpm's own log */
 	struct conf_env	*env;
 	int64_t		 timeout_ms[TIMEOUT_KINDS];
 	int64_t		 slow_ms;	/* a request that takes longer is logged; 0: none is */
@@ -131,6 +142,7 @@ struct conf {
 	struct conf_pool **hash;	/* by name; hash_size, a power of two, buckets, then the patterns in order and NULL */
 	size_t		 hash_size;
 	const char	*run_dir;
+	const char	*control;	/* the control socket's path; RUN_DIR/control unless given */
 	const char	*router_user;
 	enum log_target	 log_target;
 	const char	*log_file;	/* LOG_TO_FILE */
@@ -140,15 +152,24 @@ struct conf {
 	gid_t		 min_gid;
 	size_t		 max_params;
 	int64_t		 timeout_ms[TIMEOUT_KINDS];	/* the pools' defaults; also before a request names its pool */
+	struct chunk	*memory;	/* all of it, this struct too: conf.c's own */
 };
 
 /*
- * Read a configuration file with all that it includes. Errors go to standard
- * error as FILE:LINE: what is wrong, all of them in one run. Returns NULL if
- * there were any. check_names also looks up every user, group and command
- * (zfpm -t). The result lives until the process ends.
+ * Read a configuration file with all that it includes. Errors go to `errors` as
+ * FILE:LINE: what is wrong, a line each, all of them in one run. Returns NULL if
+ * there were any, with nothing left behind; so too without memory. check_names also looks up every
+ * user, group and command (zfpm -t). conf_free() gives the result back; its descriptors are listen.c's.
  */
-struct conf	*conf_load(const char *file, bool check_names);
+struct conf	*conf_load(const char *file, bool check_names, FILE *errors);
+void		 conf_free(struct conf *);
+
+/*
+ * A number for everything that the process of a worker was made from: of the pool called name (user, groups, limits,
+ * environment, directories, error_log, cgroup ... templates expanded) and of the app (command, environment, connections). A worker
+ * outlives a reload if it stays the same. What concerns requests only (timeouts, queue, max_workers ...) has no part in it.
+ */
+uint64_t	 conf_fingerprint(const struct conf_pool *, const struct conf_app *, const char *name);
 
 /* Say on standard output what a configuration holds, and warn of what is unwise (zfpm -t). */
 void		 conf_summary(const struct conf *);
@@ -165,22 +186,56 @@ int		 conf_name_ok(const char *name);
  */
 int		 conf_expand(char *buf, size_t size, const char *template, const struct conf_pool *, const char *name);
 
-/* ---- ipc.c: messages between master and router ----------------------------- */
+/* ---- ipc.c: messages between master, router, guard and control commands ------ */
 
 enum msg_type {
 	/* router to master */
 	MSG_PONG = 1,		/* answer to MSG_PING */
 	MSG_SPAWN,		/* worker, pool, app, name: start one */
 	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once */
+	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle */
+	MSG_GIVE,		/* worker: it is idle; its descriptors are on their way to the successor */
 	/* master to router */
 	MSG_PING,
 	MSG_STARTED,		/* worker, pid, and the read end of its error pipe as descriptor */
-	MSG_FAILED,		/* worker, text: STEP: REASON; the worker is forgotten */
+	MSG_FAILED,		/* worker, text: STEP: REASON; the worker is forgotten. No text: nobody's fault */
 	MSG_EXITED,		/* worker, pid, value: its wait status; forgotten too */
 	MSG_QUIT,		/* accept no more; finish what there is and exit. value: 1 = refuse what is queued */
+	MSG_HANDOVER,		/* a socket to the successor as descriptor: leave everything that is not running to it */
+	MSG_HEIR,		/* a socket from a predecessor as descriptor: it hands over what it has through that */
+	MSG_TAKE,		/* worker, pid, pool, app, name, value: enum take. A worker of an earlier router */
+	MSG_GO,			/* all that was before is told: accept */
+	MSG_LOG,		/* the log file anew, as descriptor */
+	MSG_ERROR_LOG,		/* name, and the pool's error log, opened, as descriptor; none: it has none any more */
+	MSG_RETIRE,		/* name: replace the workers of this pool */
+	MSG_STATUS,		/* name (empty: all), value: enum status_format; write it to the descriptor */
 	/* master to guard */
-	MSG_GUARD,		/* a handle of a process as descriptor; value 1: the router's */
+	MSG_GUARD,		/* a handle of a process as descriptor; value 1: a router's */
+	/* zfpm COMMAND to master, on the control socket */
+	MSG_COMMAND,		/* value: enum control_command; text: POOL; status: app = the format, and a descriptor to write to */
+	/* and back */
+	MSG_SAY,		/* text, of several messages if need be, for standard output; value 1: for standard error */
+	MSG_DONE,		/* value: the exit status */
 };
+
+enum take {
+	TAKE_ELSEWHERE,		/* it serves in an earlier router; it may come later */
+	TAKE_IDLE,		/* it is yours now */
+	TAKE_STOPPED,		/* it is being stopped: its settings have changed */
+	TAKE_STARTING,		/* MSG_STARTED or MSG_FAILED will come to you */
+};
+
+enum control_command {
+	CONTROL_STATUS,
+	CONTROL_RELOAD,
+	CONTROL_REOPEN,
+	CONTROL_UPGRADE,
+	CONTROL_STOP,
+	CONTROL_QUIT,
+	CONTROL_RETIRE,
+};
+
+#define NO_POOL		UINT32_MAX	/* in struct msg: a pool that is configured no more */
 
 /*
  * One message, always sent and received whole. From the router it is hostile:
@@ -188,12 +243,12 @@ enum msg_type {
  */
 struct msg {
 	uint32_t	 type;			/* enum msg_type */
-	uint32_t	 worker;		/* the router's number for a worker, never used twice */
+	uint32_t	 worker;		/* zfpm's number for a worker, never used twice */
 	uint32_t	 pool;			/* index in conf->pools */
 	uint32_t	 app;			/* index in that pool's apps */
 	int32_t		 pid;
 	int32_t		 value;
-	char		 text[TEXT_LEN];	/* SPAWN: the pool's name; FAILED: the reason; NUL at the end */
+	char		 text[TEXT_LEN];	/* a name, a reason, a text; NUL at the end */
 };
 
 /*
@@ -209,13 +264,71 @@ int	 ipc_send(int sock, const struct msg *, int fd, bool wait);
  */
 int	 ipc_recv(int sock, struct msg *, int *fd);
 
-/* ---- master.c: root. Spawns, reaps, kills; never reads the network ---------- */
+/*
+ * The same for bytes of any length up to IPC_MAX with up to IPC_FDS descriptors: what one router hands to the next.
+ * Sending waits. ipc_recv_bytes() returns the length, 0 at the end of the stream, -1 with errno; fd[] is filled up with -1.
+ */
+#define IPC_MAX		65536
+#define IPC_FDS		2
+int	 ipc_send_bytes(int sock, const void *head, size_t head_len, const void *data, size_t data_len, const int *fd, int nfds);
+ssize_t	 ipc_recv_bytes(int sock, void *buf, size_t size, int fd[IPC_FDS]);
+
+/* ---- control.c: the control socket. Root's commands to a running zfpm -------- */
 
 /*
- * Bind the sockets, start the router and run until told to stop; returns the exit status.
- * ready_fd, if not -1, gets one byte and is closed as soon as requests can come.
+ * zfpm status, reload, reopen, upgrade, stop, quit, retire: send the command to
+ * the zfpm whose control socket this is, show what it says, wait for its end. Returns the exit status.
  */
-int	 master_run(struct conf *, int ready_fd);
+int	 control_client(const char *path, enum control_command, const char *pool, int format);
+
+/* The listening socket at path, for root alone; -1 with what failed in err. */
+int	 control_listen(const char *path, char *err, size_t size);
+/* A connection of root's, non-blocking; -1 if there is none (others are logged and shown the door). */
+int	 control_accept(int fd);
+
+/* ---- listen.c: root. The listening sockets, across reloads ------------------- */
+
+/* Once, at start: note the sockets that the service manager passes (LISTEN_FDS), descriptors from 3 on. Returns how many. */
+int	 listen_passed(void);
+/*
+ * Give every listener of conf its descriptor: that of the same address in old (NULL: none), else one that was passed to us, else a new one.
+ * Returns 0, or -1 with what failed in err; then old is as it was and nothing of ours is left.
+ */
+int	 listen_open(struct conf *, struct conf *old, char *err, size_t size);
+/* conf is in force: close and unlink those of old that it does not have. */
+void	 listen_commit(struct conf *, struct conf *old);
+/* Close all, and unlink those that are ours. */
+void	 listen_close(struct conf *);
+
+/* ---- cgroup.c: root. Each pool in a cgroup v2 of its own --------------------- */
+
+/* Is there a cgroup v2 tree with the controllers of these keys? 0, or -1 with the reason in err (zfpm -t). */
+int	 cgroup_check(const struct conf *, char *err, size_t size);
+/*
+ * In the master: move zfpm itself into a leaf below its own cgroup, so that pools can have theirs beside it, with every controller
+ * that there is. Does nothing where it is done. 0, or -1 with the reason in err.
+ */
+int	 cgroup_init(char *err, size_t size);
+struct spawn_error;
+/* In the forked child, still root: make the pool's cgroup, set its keys, enter it. 0 or -1 with *err. */
+int	 cgroup_enter(const struct conf_pool *, const char *name, struct spawn_error *err);
+/* The last process of the pool has gone: end what is left in its cgroup, and remove it, now or in cgroup_sweep(). */
+void	 cgroup_leave(const char *name);
+/* Try again to remove those that were busy. Returns how many are left. */
+int	 cgroup_sweep(void);
+
+/* ---- master.c: root. Spawns, reaps, kills; never reads the network ---------- */
+
+struct start {
+	const char	*file;		/* the configuration, an absolute path */
+	const char	*binary;	/* absolute path of the program that runs, for upgrade; not resolved further, so a link can be moved */
+	char		**argv;		/* as it was started; NULL at the end */
+	int		 ready_fd;	/* gets one byte and is closed as soon as requests can come; -1: nobody waits */
+	int		 state_fd;	/* after an upgrade: what the program before has left (ZFPM_STATE); else -1 */
+};
+
+/* Bind the sockets, start the router and run until told to stop; returns the exit status. Owns conf. */
+int	 master_run(struct conf *, const struct start *);
 
 /* ---- spawn.c: root, then the pool's user. From fork to exec ------------------ */
 
@@ -260,6 +373,12 @@ struct spawn_user {
 };
 int	 spawn_find_user(const struct conf *, const char *user, const char *group, struct spawn_user *, struct spawn_error *err);
 
+/*
+ * The pool's error_log, opened for appending: a regular file below directories that only root can write, which the child
+ * of the first worker has made (root's, mode 0640, of the pool's group). -1: there is none, or it can not be used, which is logged.
+ */
+int	 spawn_error_log(const struct conf_pool *, const char *name);
+
 /* Is this command one that may run for uid? Returns 0 or -1 with *err. */
 int	 spawn_check_command(const char *path, uid_t uid, struct spawn_error *err);
 
@@ -302,12 +421,48 @@ int64_t		 timeout_next(void);
 
 /* ---- pool.c: who serves, who waits, who is evicted ------------------------------- */
 
+/* Why a worker ended. */
+enum end_cause {
+	END_IDLE,		/* `timeout idle` */
+	END_MAX_REQUESTS,
+	END_TIMEOUT,		/* it took longer than a timeout allows */
+	END_DIED,		/* by itself, or killed by somebody else */
+	END_RELOAD,		/* its settings have changed, or there are too many for the new ones */
+	END_EVICTED,		/* its place was needed for another pool or app */
+	END_RETIRED,		/* zfpm retire */
+	END_CUT,		/* its request's body was cut off */
+	END_CAUSES
+};
+
+/* What has happened since zfpm started; kept across reloads and upgrades, not when a router dies. All of one type: handed over as an array. */
+struct counters {
+	uint64_t	 requests;	/* that an application has ended */
+	uint64_t	 failed;	/* that zfpm failed, with a message */
+	uint64_t	 aborted;	/* whose web server or client left before the end */
+	uint64_t	 queue_full;	/* of the failed: 503 */
+	uint64_t	 slow;		/* over the pool's `slow` */
+	uint64_t	 bytes_in;	/* STDIN, and DATA of a filter */
+	uint64_t	 bytes_out;	/* STDOUT */
+	uint64_t	 started;	/* workers */
+	uint64_t	 start_failures;
+	uint64_t	 ended[END_CAUSES];
+	uint64_t	 timeouts[TIMEOUT_KINDS];	/* requests that one has ended: wait, app, server, request */
+};
+
+/* What a request is about, for messages and status; escaped by whoever shows it. */
+struct about {
+	char		 method[32];
+	char		 uri[512];	/* its beginning */
+	char		 script[1024];	/* its end */
+};
+
 enum worker_state {
 	WORKER_STARTING,	/* asked of the master */
 	WORKER_IDLE,		/* can take a request: busy < nlinks */
 	WORKER_BUSY,		/* all its connections serve, or it takes no more */
 	WORKER_LEAVING,		/* its request was given up, or its connection found closed: is it at accept()? */
 	WORKER_STOPPING,	/* the master has been told to stop it; wait for its exit */
+	WORKER_ELSEWHERE,	/* it serves in an earlier router; counted, and ours when that is through with it */
 	WORKER_GONE,		/* exited; freed with its last request */
 };
 
@@ -332,12 +487,16 @@ struct worker {
 	struct worker	*chore_next;		/* in the list of workers that router.c must stop or probe */
 	bool		 in_lru, in_chores;
 	bool		 retiring;	/* stop it when its last request has ended */
+	enum end_cause	 cause;		/* why, if it is retiring or stopping; else END_DIED */
 	bool		 kill;		/* and at once: it may not find out that its connection ends */
 	bool		 doubted;	/* WORKER_LEAVING by pool_doubt(), and counted in its app's starting */
 	bool		 closes;	/* it closes its connection after a response, and lives */
 	struct timer	 timer;		/* idle: retire; leaving: overdue */
+	int64_t		 start_ms;	/* asked of the master */
 	int64_t		 idle_ms;	/* since when it serves nobody */
 	uint64_t	 requests;	/* completed */
+	struct about	*elsewhere;	/* WORKER_ELSEWHERE: what it serves there; NULL: not known. Ours */
+	int64_t		 elsewhere_ms;	/* and since when; 0: it has not served since */
 	int		 busy;		/* links with a request */
 	int		 error_fd;	/* its standard error; -1 if closed; ours */
 	char		 line[1024];	/* an unfinished line of that */
@@ -368,6 +527,7 @@ struct pool {
 	struct timer	 timer;		/* end of a back-off */
 	int		 nworkers;	/* not yet exited */
 	int		 stopping;	/* of them, on their way out */
+	int		 elsewhere;	/* of them, with an earlier router */
 	int		 busy;		/* requests being served */
 	int		 queued;	/* in all apps */
 	int		 requests;	/* that point here, in whatever state */
@@ -376,6 +536,9 @@ struct pool {
 	struct pool	*ready_next;
 	struct pool	*starved_prev, *starved_next;
 	struct pool_app	 *apps;		/* conf->napps of them */
+	struct counters	 *counters;	/* of an exact pool, they outlive it */
+	int		 error_log_fd;	/* -1: zfpm's own log; ours */
+	int64_t		 error_log_ms;	/* its last failure was logged */
 	char		 name[POOL_NAME_LEN + 1];
 };
 
@@ -386,6 +549,7 @@ enum pool_action {
 	POOL_START,		/* worker: ask the master for it */
 	POOL_STOP,		/* worker: close its connections (but see worker.kill), have the master stop it */
 	POOL_PROBE,		/* worker: offer it a connection, to see when it is back at accept() */
+	POOL_GIVE,		/* worker: it is idle, and the next router's from now on */
 };
 
 struct pool_step {
@@ -431,8 +595,8 @@ bool		 pool_patience(struct worker *, int64_t now_ms);
 void		 pool_overdue(struct link *);
 /* A leaving worker is back. */
 void		 pool_returned(struct worker *, int64_t now_ms);
-/* Stop a worker that serves nobody. */
-void		 pool_retire(struct worker *);
+/* Stop a worker: at once if it serves nobody, else with the end of its last request. */
+void		 pool_retire(struct worker *, enum end_cause);
 struct worker	*pool_worker(uint32_t number);
 void		 pool_started(struct worker *, pid_t pid, int64_t now_ms);
 /* It could not be started, or ended before it took its first request: its app is backed off. */
@@ -443,6 +607,63 @@ void		 pool_gone(struct worker *);
 void		 pool_timeout(struct pool *, int64_t now_ms);
 /* Fail everything that waits from now on (reason: for all); the router is leaving. */
 void		 pool_close(const char *reason);
+
+/* Replace the workers of a pool, each when it is idle. Those that are started from now on stay. */
+void		 pool_renew(const char *name);
+/* A next router is there: start nothing any more; every worker that is or becomes idle is given away (POOL_GIVE). false: not now. */
+void		 pool_hand_over(bool);
+/* After POOL_GIVE: forget the worker, without closing what has been sent. */
+void		 pool_given(struct worker *);
+/* The master tells of a worker that an earlier router had (pool NULL: its pool is configured no more). NULL without memory. */
+struct worker	*pool_adopt(uint32_t number, pid_t pid, struct pool *, int app, enum take, int64_t now_ms);
+/* It is ours now, idle, with the connections and the history that the earlier router had. */
+void		 pool_taken(struct worker *, int64_t now_ms);
+/* Start, ahead of any request, what min_workers asks for. */
+void		 pool_start_ahead(void);
+
+/* For status: the living pools, bucket by bucket (pool->hash_next), and what they are together. */
+#define POOL_BUCKETS	8192
+struct pool	*pool_bucket(size_t i);
+struct totals {
+	int		 pools;		/* living */
+	int		 workers;
+	int		 starting, idle, busy, stopping, elsewhere;	/* of them */
+	int		 queued;
+	struct counters	 counters;
+};
+void		 pool_totals(struct totals *);
+/* The counters of a configured pool that is not living now; NULL: never had any. */
+const struct counters *pool_counters(const struct conf_pool *);
+/* Count for this pool and for all. */
+#define COUNT(p, what)	((p)->counters->what++, all_counters.what++)
+extern struct counters all_counters;
+
+/* ---- status.c: formats the counters, read-only. No I/O ----------------------------- */
+
+enum status_format { STATUS_TEXT, STATUS_JSON, STATUS_OPENMETRICS, STATUS_HTML };
+
+/* What only router.c knows. */
+struct status_info {
+	pid_t		 master_pid;
+	int64_t		 zfpm_start;	/* seconds since 1970: when zfpm started, which upgrades do not change */
+	int64_t		 conf_start;	/* when this configuration was taken */
+	uint32_t	 generation;	/* 1, and one more with every reload and upgrade */
+	int		 connections;	/* from web servers, now */
+	uint64_t	 accepted;	/* so far */
+	int		 max_workers;
+	int		 npools;	/* configured */
+};
+
+/*
+ * A status page under way: whole pools are formatted one after the other, so that it can be written whenever its
+ * reader has room while requests go on. pool: one name, or NULL or empty for all. NULL without memory.
+ */
+struct status;
+struct status	*status_new(const struct conf *, enum status_format, const char *pool, const struct status_info *);
+/* The next piece, valid until the next call, and its length; NULL at the end (or without memory: then status_failed()). */
+const char	*status_next(struct status *, size_t *len, int64_t now_ms);
+bool		 status_failed(const struct status *);
+void		 status_free(struct status *);
 
 /* ---- request.c: one request between web server and worker -------------------------- */
 
@@ -481,10 +702,6 @@ enum req_verdict {
 	VERDICT_SHORT,		/* the body ended before CONTENT_LENGTH */
 	VERDICT_BROKEN,		/* not FastCGI: verdict_text says what */
 };
-
-#define METHOD_LEN	32
-#define URI_LEN		512
-#define SCRIPT_LEN	1024
 
 /* A connection from the web server, and the request that it carries, if any. */
 struct request {
@@ -559,9 +776,7 @@ struct request {
 	/* for messages; escaped by log.c */
 	char		 pool_name[POOL_NAME_LEN + 1];
 	char		 app_name[64];	/* empty: the pool's first */
-	char		 method[METHOD_LEN];
-	char		 uri[URI_LEN];	/* its beginning */
-	char		 script[SCRIPT_LEN];	/* its end */
+	struct about	 about;
 };
 
 void		 request_init(const struct conf *);
@@ -594,6 +809,23 @@ void		 request_drop(struct request *, int64_t now_ms);
 void		 request_settle(struct request *, int64_t now_ms);
 /* A new non-blocking connection to the worker's socket, or -1 with errno. */
 int		 request_connect(const struct worker *);
+
+/* ---- handover.c: from one router to the next ------------------------------------------- */
+
+/*
+ * What the socket between two routers carries. An upgrade may change the program between the two: a version that
+ * changes any of these structs raises HANDOVER_VERSION, and zfpm upgrade refuses what does not match (-t says so).
+ * The next router checks everything it reads: the one before may have been taken over.
+ */
+#define HANDOVER_VERSION	1
+
+enum hand_type {
+	HAND_WORKER = 1,	/* struct hand_worker; its error pipe and its connection as descriptors */
+	HAND_SERVING,		/* struct hand_serving: what a worker that stays with us is doing */
+	HAND_REQUEST,		/* struct hand_request; the web server's connection as descriptor */
+	HAND_BYTES,		/* bytes that go up with the HAND_REQUEST before */
+	HAND_COUNTERS,		/* struct hand_counters */
+};
 
 /* ---- log.c: called from anywhere, calls nothing -------------------------------------- */
 
