@@ -5,8 +5,9 @@
  * about them; router.c carries the decisions out (pool_next()). Never does
  * I/O, never sees a byte of a request.
  *
- * A pool stands in the ready list when something has changed for it, and in
- * the starved list when nothing but the global limit keeps it from a worker.
+ * A pool stands in the ready list when something has changed for it, in the
+ * starved list when nothing but the global limit keeps it from a worker, and in
+ * the ahead list when it has fewer workers than its min_workers.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,31 +17,46 @@
 
 #include "zfpm.h"
 
-#define POOL_HASH	8192		/* powers of two */
-#define WORKER_HASH	4096
+#define WORKER_HASH	4096		/* a power of two */
+#define AHEAD_MAX	8		/* workers that nobody waits for start so many at a time */
 #define DOUBT_MS	100		/* a worker that closed its connection is back by then, or has exited */
 #define BACKOFF_MIN_MS	100
 #define BACKOFF_MAX_MS	10000
 #define BACKOFF_FORGET_MS 60000		/* so long after the last failed start, the next one counts as the first */
 
 static const struct conf *conf;
-static struct pool	*pool_hash[POOL_HASH];
+static struct pool	*pool_hash[POOL_BUCKETS];
 static struct worker	*worker_hash[WORKER_HASH];
 static struct worker	*lru_first, *lru_last;	/* workers that serve nobody, longest idle first */
 static struct worker	*chores;		/* to be stopped or probed */
 static struct pool	*ready_first, *ready_last;
 static struct pool	*starved;		/* unordered */
 static int		 nstarved;
+static struct pool	*ahead_first, *ahead_last;
+static int		 nahead;		/* workers that start ahead */
 static int		 total;			/* workers of all pools that have not exited */
-static int		 total_stopping;
+static int		 by_state[WORKER_GONE + 1];	/* of them */
 static uint32_t		 next_worker;
 static const char	*closing;		/* why nothing is started any more */
+static bool		 released;		/* there is a next router: nothing is started here any more */
+static bool		 giving;		/* and it takes what becomes idle */
+static struct counters	**exact;		/* of the configured pools, by index; NULL: none yet */
+struct counters		 all_counters;
+
+/* What becomes of workers whose pool is configured no more: they count, and are never ours. */
+static const struct conf_app removed_app = { .name = "-", .connections = 1 };
+static const struct conf_app *const removed_apps[] = { &removed_app };
+static const struct conf_pool removed_conf = {
+	.name = "(removed)", .index = -1, .star = -1, .napps = 1, .apps = (struct conf_app **)(uintptr_t)removed_apps,
+};
 
 void
 pool_init(const struct conf *c, uint32_t first_worker)
 {
 	conf = c;
 	next_worker = first_worker;
+	if ((exact = calloc((size_t)conf->npools + 1, sizeof(struct counters *))) == NULL)
+		fatal("pools");
 }
 
 /* ---- lists -------------------------------------------------------------------------- */
@@ -171,45 +187,101 @@ add_chore(struct worker *w)
 	chores = w;
 }
 
+static void
+set_ahead(struct pool *p)
+{
+	if (p->in_ahead)
+		return;
+	p->in_ahead = true;
+	p->ahead_next = NULL;
+	if (ahead_first == NULL)
+		ahead_first = p;
+	else
+		ahead_last->ahead_next = p;
+	ahead_last = p;
+}
+
 /* ---- pools ----------------------------------------------------------------------------- */
 
 static struct pool **
-pool_bucket(const char *name)
+bucket_of(const char *name)
 {
 	uint32_t h = 2166136261u;	/* FNV-1a */
 
 	for (; *name != '\0'; name++)
 		h = (h ^ (uint8_t)*name) * 16777619u;
-	return &pool_hash[h % POOL_HASH];
+	return &pool_hash[h % POOL_BUCKETS];
+}
+
+/* The bucket that i stands for, for whoever looks at all pools. */
+struct pool *
+pool_bucket(size_t i)
+{
+	return pool_hash[i];
+}
+
+const struct counters *
+pool_counters(const struct conf_pool *cp)
+{
+	return exact[cp->index];
+}
+
+static struct pool *
+pool_new(const struct conf_pool *cp, const char *name)
+{
+	struct pool **bucket = bucket_of(name), *p;
+	struct counters *counters = cp->index >= 0 && cp->star == -1 ? exact[cp->index] : NULL;
+
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		return NULL;
+	p->apps = calloc((size_t)cp->napps, sizeof(*p->apps));
+	if (counters == NULL)
+		counters = calloc(1, sizeof(*counters));
+	if (p->apps == NULL || counters == NULL) {
+		free(p->apps);
+		if (cp->index < 0 || counters != exact[cp->index])
+			free(counters);
+		free(p);
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (cp->index >= 0 && cp->star == -1)
+		exact[cp->index] = counters;
+	p->counters = counters;
+	p->conf = cp;
+	p->error_log_fd = -1;
+	snprintf(p->name, sizeof(p->name), "%s", name);
+	timeout_init(&p->timer, TIMER_POOL);
+	p->hash_next = *bucket;
+	*bucket = p;
+	return p;
+}
+
+static struct pool *
+pool_find(const char *name)
+{
+	struct pool *p;
+
+	for (p = *bucket_of(name); p != NULL; p = p->hash_next)
+		if (strcmp(p->name, name) == 0)
+			return p;
+	return NULL;
 }
 
 struct pool *
 pool_get(const char *name)
 {
-	struct pool **bucket, *p;
 	const struct conf_pool *cp;
+	struct pool *p;
 
-	bucket = pool_bucket(name);
-	for (p = *bucket; p != NULL; p = p->hash_next)
-		if (strcmp(p->name, name) == 0) {
-			p->requests++;
-			return p;
-		}
-	errno = ENOENT;
-	if (!conf_name_ok(name) || (cp = conf_find(conf, name)) == NULL)
-		return NULL;
-	if ((p = calloc(1, sizeof(*p))) == NULL)
-		return NULL;
-	if ((p->apps = calloc((size_t)cp->napps, sizeof(*p->apps))) == NULL) {
-		free(p);
-		return NULL;
+	if ((p = pool_find(name)) == NULL) {
+		errno = ENOENT;
+		if (!conf_name_ok(name) || (cp = conf_find(conf, name)) == NULL)
+			return NULL;
+		if ((p = pool_new(cp, name)) == NULL)
+			return NULL;
 	}
-	p->conf = cp;
-	snprintf(p->name, sizeof(p->name), "%s", name);
-	timeout_init(&p->timer, TIMER_POOL);
-	p->requests = 1;
-	p->hash_next = *bucket;
-	*bucket = p;
+	p->requests++;
 	return p;
 }
 
@@ -220,17 +292,21 @@ pool_settle(struct pool *p)
 	struct pool **pp;
 	int i;
 
-	if (p->nworkers > 0 || p->requests > 0 || p->workers != NULL)
+	if (p->nworkers > 0 || p->requests > 0 || p->workers != NULL || p->conf->min_workers > 0)
 		return;
 	for (i = 0; i < p->conf->napps; i++)
 		if (p->apps[i].backoff_ms != 0)
 			return;
-	for (pp = pool_bucket(p->name); *pp != p; pp = &(*pp)->hash_next)
+	for (pp = bucket_of(p->name); *pp != p; pp = &(*pp)->hash_next)
 		;
 	*pp = p->hash_next;
 	unset_ready(p);
 	unset_starved(p);
 	timeout_remove(&p->timer);
+	if (p->error_log_fd != -1)
+		close(p->error_log_fd);
+	if (p->conf->index < 0 || p->counters != exact[p->conf->index])
+		free(p->counters);
 	free(p->apps);
 	free(p);
 }
@@ -256,17 +332,32 @@ pool_queue(struct request *r)
 	room = (room > 0 ? room : 0) + a->starting + (a->idle_first != NULL);
 	if (p->queued - room * p->conf->apps[r->app]->connections >= p->conf->max_queue)
 		return -1;
-	r->queue_next = NULL;
-	r->queue_prev = a->queue_last;
-	if (a->queue_last != NULL)
-		a->queue_last->queue_next = r;
+	pool_queue_again(r);
+	return 0;
+}
+
+void
+pool_queue_again(struct request *r)
+{
+	struct pool_app *a = &r->pool->apps[r->app];
+	struct request *before = a->queue_last, *next;
+
+	while (before != NULL && before->queued_ms > r->queued_ms)
+		before = before->queue_prev;
+	next = before != NULL ? before->queue_next : a->queue_first;
+	r->queue_prev = before;
+	r->queue_next = next;
+	if (before != NULL)
+		before->queue_next = r;
 	else
 		a->queue_first = r;
-	a->queue_last = r;
+	if (next != NULL)
+		next->queue_prev = r;
+	else
+		a->queue_last = r;
 	a->queued++;
-	p->queued++;
-	set_ready(p);
-	return 0;
+	r->pool->queued++;
+	set_ready(r->pool);
 }
 
 void
@@ -319,18 +410,21 @@ pool_worker(uint32_t number)
 	return NULL;
 }
 
+static void	 state_enter(struct worker *, enum worker_state);
+
 static struct worker *
-worker_new(struct pool *p, int app)
+worker_new(struct pool *p, int app, uint32_t number, enum worker_state state, int64_t now_ms)
 {
 	int i, nlinks = p->conf->apps[app]->connections;
 	struct worker *w;
 
 	if ((w = calloc(1, sizeof(*w) + (size_t)nlinks * sizeof(struct link))) == NULL)
 		return NULL;
-	w->state = WORKER_STARTING;
-	w->number = next_worker++;
+	w->number = number;
 	w->pool = p;
 	w->app = app;
+	w->cause = END_DIED;
+	w->start_ms = now_ms;
 	w->error_fd = -1;
 	w->nlinks = nlinks;
 	for (i = 0; i < nlinks; i++) {
@@ -346,8 +440,9 @@ worker_new(struct pool *p, int app)
 	p->workers = w;
 	p->nworkers++;
 	total++;
-	p->apps[app].starting++;
-	p->apps[app].alive++;
+	w->state = WORKER_GONE;
+	by_state[WORKER_GONE]++;
+	state_enter(w, state);
 	return w;
 }
 
@@ -376,6 +471,8 @@ worker_free(struct worker *w)
 		if (w->links[i].fd != -1)
 			close(w->links[i].fd);
 	timeout_remove(&w->timer);
+	by_state[w->state]--;
+	free(w->elsewhere);
 	free(w);
 	pool_settle(p);
 }
@@ -386,8 +483,12 @@ state_leave(struct worker *w)
 {
 	struct pool_app *a = &w->pool->apps[w->app];
 
+	by_state[w->state]--;
 	switch (w->state) {
 	case WORKER_STARTING:
+		if (w->ahead)
+			nahead--;
+		w->ahead = false;
 		a->starting--;
 		a->alive--;
 		break;
@@ -407,7 +508,9 @@ state_leave(struct worker *w)
 		break;
 	case WORKER_STOPPING:
 		w->pool->stopping--;
-		total_stopping--;
+		break;
+	case WORKER_ELSEWHERE:
+		w->pool->elsewhere--;
 		break;
 	case WORKER_GONE:
 		break;
@@ -421,6 +524,7 @@ state_enter(struct worker *w, enum worker_state to)
 
 	state_leave(w);
 	w->state = to;
+	by_state[to]++;
 	switch (to) {
 	case WORKER_STARTING:
 		a->starting++;
@@ -431,6 +535,8 @@ state_enter(struct worker *w, enum worker_state to)
 		if (w->busy == 0)
 			lru_insert(w);
 		a->alive++;
+		if (giving && w->busy == 0)
+			add_chore(w);
 		set_ready(w->pool);
 		break;
 	case WORKER_BUSY:
@@ -439,18 +545,29 @@ state_enter(struct worker *w, enum worker_state to)
 		break;
 	case WORKER_STOPPING:
 		w->pool->stopping++;
-		total_stopping++;
 		add_chore(w);
+		break;
+	case WORKER_ELSEWHERE:
+		w->pool->elsewhere++;
 		break;
 	case WORKER_GONE:
 		break;
 	}
 }
 
-void
-pool_retire(struct worker *w)
+/* Do it with its last request. The first cause is the one that counts. */
+static void
+set_retiring(struct worker *w, enum end_cause cause)
 {
+	if (!w->retiring)
+		w->cause = cause;
 	w->retiring = true;
+}
+
+void
+pool_retire(struct worker *w, enum end_cause cause)
+{
+	set_retiring(w, cause);
 	if (w->state == WORKER_STOPPING || w->state == WORKER_GONE)
 		return;
 	if (w->busy == 0)
@@ -480,6 +597,7 @@ link_freed(struct link *l, int64_t now_ms)
 	case WORKER_STARTING:
 	case WORKER_LEAVING:
 	case WORKER_STOPPING:
+	case WORKER_ELSEWHERE:
 		break;
 	case WORKER_GONE:
 		if (w->busy == 0)
@@ -488,7 +606,7 @@ link_freed(struct link *l, int64_t now_ms)
 	case WORKER_IDLE:
 	case WORKER_BUSY:
 		if (w->retiring) {
-			pool_retire(w);
+			pool_retire(w, w->cause);
 			break;
 		}
 		if (w->busy == 0)
@@ -508,7 +626,7 @@ pool_put(struct link *l, bool served, int64_t now_ms)
 		w->requests++;
 		w->pool->apps[w->app].backoff_ms = 0;
 		if (max != 0 && w->requests >= (uint64_t)max)
-			w->retiring = true;
+			set_retiring(w, END_MAX_REQUESTS);
 	}
 	link_freed(l, now_ms);
 }
@@ -542,7 +660,8 @@ pool_kill(struct link *l, int64_t now_ms)
 		pool_leave(l, now_ms);
 		return;
 	}
-	w->retiring = w->kill = true;
+	set_retiring(w, END_CUT);
+	w->kill = true;
 	link_freed(l, now_ms);
 }
 
@@ -552,7 +671,7 @@ pool_doubt(struct link *l, int64_t now_ms)
 	struct worker *w = l->worker;
 
 	if (w->nlinks > 1 || w->retiring || w->state != WORKER_BUSY) {
-		pool_overdue(l);
+		pool_overdue(l, END_DIED);
 		return;
 	}
 	l->request = NULL;
@@ -580,14 +699,14 @@ pool_patience(struct worker *w, int64_t now_ms)
 }
 
 void
-pool_overdue(struct link *l)
+pool_overdue(struct link *l, enum end_cause cause)
 {
 	struct worker *w = l->worker;
 
 	if (l->fd != -1)
 		close(l->fd);
 	l->fd = -1;
-	w->retiring = true;
+	set_retiring(w, cause);
 	link_freed(l, 0);
 }
 
@@ -598,6 +717,10 @@ pool_returned(struct worker *w, int64_t now_ms)
 		return;
 	if (w->doubted)
 		w->closes = true;
+	if (w->retiring) {
+		state_enter(w, WORKER_STOPPING);
+		return;
+	}
 	idle_since(w, now_ms);
 	state_enter(w, WORKER_IDLE);
 }
@@ -606,6 +729,7 @@ void
 pool_started(struct worker *w, pid_t pid, int64_t now_ms)
 {
 	w->pid = pid;
+	COUNT(w->pool, started);
 	if (w->state != WORKER_STARTING)
 		return;
 	idle_since(w, now_ms);
@@ -626,6 +750,7 @@ pool_failed(struct worker *w, const char *reason, int64_t now_ms)
 		a->retry_ms = now_ms + a->backoff_ms;
 	}
 	snprintf(a->reason, sizeof(a->reason), "%s", reason);
+	COUNT(p, start_failures);
 	/* Another app of the pool may be due earlier. */
 	if ((p->timer.due_ms == 0 || p->timer.due_ms > a->retry_ms) && timeout_arm(&p->timer, a->retry_ms) == -1)
 		a->retry_ms = 0;
@@ -650,6 +775,8 @@ pool_timeout(struct pool *p, int64_t now_ms)
 			next = t;
 	}
 	set_ready(p);
+	if (p->conf->min_workers > 0)
+		set_ahead(p);
 	if (next != 0 && timeout_arm(&p->timer, next) == -1)
 		log_warnx("pool %s: no memory for a timer", p->name);
 	pool_settle(p);
@@ -660,6 +787,9 @@ pool_gone(struct worker *w)
 {
 	struct pool *p = w->pool;
 
+	/* What happens elsewhere is counted there. */
+	if (w->pid != 0 && w->state != WORKER_ELSEWHERE)
+		COUNT(p, ended[w->cause]);
 	state_enter(w, WORKER_GONE);
 	if (w->error_fd != -1) {
 		close(w->error_fd);
@@ -668,8 +798,166 @@ pool_gone(struct worker *w)
 	p->nworkers--;
 	total--;
 	set_ready(p);
+	if (p->conf->min_workers > 0)
+		set_ahead(p);
 	if (w->busy == 0)
 		worker_free(w);
+}
+
+/* Workers that will serve. */
+static int
+alive(const struct pool *p)
+{
+	int i, n = p->elsewhere;
+
+	for (i = 0; i < p->conf->napps; i++)
+		n += p->apps[i].alive;
+	return n;
+}
+
+void
+pool_idle_too_long(struct worker *w)
+{
+	/* A worker that min_workers keeps is not looked at again: one that is idle beside it has a timer of its own. */
+	if (w->state == WORKER_IDLE && w->busy == 0 && alive(w->pool) > w->pool->conf->min_workers)
+		pool_retire(w, END_IDLE);
+}
+
+void
+pool_renew(const char *name)
+{
+	struct worker *w, *next;
+	struct pool *p;
+
+	if ((p = pool_find(name)) == NULL)
+		return;
+	for (w = p->workers; w != NULL; w = next) {
+		next = w->pool_next;
+		if (w->state == WORKER_LEAVING)
+			set_retiring(w, END_RETIRED);	/* its script may still run */
+		else if (w->state != WORKER_ELSEWHERE)
+			pool_retire(w, END_RETIRED);
+	}
+}
+
+void
+pool_start_ahead(void)
+{
+	struct pool *p;
+	int i;
+
+	for (i = 0; i < conf->npools; i++) {
+		if (conf->pools[i]->min_workers == 0)
+			continue;
+		if ((p = pool_get(conf->pools[i]->name)) == NULL) {
+			log_warn("pool %s", conf->pools[i]->name);
+			continue;
+		}
+		p->requests--;		/* it stays, for it has min_workers */
+		set_ahead(p);
+	}
+}
+
+/* ---- from one router to the next ------------------------------------------------------------ */
+
+void
+pool_hand_over(bool on)
+{
+	struct worker *w;
+
+	released = true;
+	giving = on;
+	for (w = lru_first; on && w != NULL; w = w->lru_next)
+		add_chore(w);
+}
+
+void
+pool_given(struct worker *w)
+{
+	struct pool *p = w->pool;
+
+	state_enter(w, WORKER_GONE);
+	p->nworkers--;
+	total--;
+	worker_free(w);
+}
+
+struct worker *
+pool_adopt(uint32_t number, pid_t pid, struct pool *p, int app, enum take take, int64_t now_ms)
+{
+	static const enum worker_state states[] = {
+		[TAKE_ELSEWHERE] = WORKER_ELSEWHERE,	[TAKE_IDLE] = WORKER_ELSEWHERE,
+		[TAKE_STOPPED] = WORKER_ELSEWHERE,	[TAKE_STARTING] = WORKER_STARTING,
+	};
+	struct worker *w;
+
+	if (p == NULL) {
+		if ((p = pool_find(removed_conf.name)) == NULL && (p = pool_new(&removed_conf, removed_conf.name)) == NULL)
+			return NULL;
+		app = 0;
+	}
+	if ((w = worker_new(p, app, number, states[take], now_ms)) == NULL) {
+		pool_settle(p);
+		return NULL;
+	}
+	if (take != TAKE_STARTING)
+		w->pid = pid;
+	return w;
+}
+
+void
+pool_taken(struct worker *w, int64_t now_ms)
+{
+	struct pool *p = w->pool;
+
+	if (w->state != WORKER_ELSEWHERE)
+		return;
+	free(w->elsewhere);
+	w->elsewhere = NULL;
+	w->elsewhere_ms = 0;
+	if (w->idle_ms == 0 || w->idle_ms > now_ms)
+		w->idle_ms = now_ms;
+	timeout_arm(&w->timer, w->idle_ms + p->conf->timeout_ms[TIMEOUT_IDLE]);
+	state_enter(w, WORKER_IDLE);
+	if (p->nworkers - p->stopping > p->conf->max_workers)
+		pool_retire(w, END_RELOAD);
+}
+
+void
+pool_stopped(struct worker *w)
+{
+	set_retiring(w, END_RELOAD);
+	if (w->state == WORKER_ELSEWHERE) {
+		state_enter(w, WORKER_STOPPING);
+		w->told = true;
+	}
+}
+
+bool
+pool_any_workers(void)
+{
+	return total > 0;
+}
+
+void
+pool_totals(struct totals *t)
+{
+	struct pool *p;
+	size_t i;
+
+	memset(t, 0, sizeof(*t));
+	for (i = 0; i < POOL_BUCKETS; i++)
+		for (p = pool_hash[i]; p != NULL; p = p->hash_next) {
+			t->pools++;
+			t->queued += p->queued;
+		}
+	t->workers = total;
+	t->starting = by_state[WORKER_STARTING];
+	t->idle = by_state[WORKER_IDLE];
+	t->busy = by_state[WORKER_BUSY] + by_state[WORKER_LEAVING];
+	t->stopping = by_state[WORKER_STOPPING];
+	t->elsewhere = by_state[WORKER_ELSEWHERE];
+	t->counters = all_counters;
 }
 
 void
@@ -679,7 +967,7 @@ pool_close(const char *reason)
 	size_t i;
 
 	closing = reason;
-	for (i = 0; i < POOL_HASH; i++)
+	for (i = 0; i < POOL_BUCKETS; i++)
 		for (p = pool_hash[i]; p != NULL; p = p->hash_next)
 			set_ready(p);
 }
@@ -690,7 +978,7 @@ pool_close(const char *reason)
 static int
 share(const struct pool *p)
 {
-	int i, n = p->busy;
+	int i, n = p->busy + p->elsewhere;
 
 	for (i = 0; i < p->conf->napps; i++)
 		n += p->apps[i].starting;
@@ -750,13 +1038,13 @@ give_way(struct pool *p, struct worker *w)
 {
 	struct worker *other;
 
-	if (nstarved <= total_stopping || !others_first(p))
+	if (nstarved <= by_state[WORKER_STOPPING] || !others_first(p))
 		return false;
 	if (w->busy > 0)
 		for (other = p->workers; other != NULL; other = other->pool_next)
 			if (other->retiring && other->state == WORKER_BUSY)
 				return false;
-	pool_retire(w);
+	pool_retire(w, END_EVICTED);
 	return true;
 }
 
@@ -800,6 +1088,8 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		take(p, a, s);
 		return POOL_SERVE;
 	}
+	if (released && closing == NULL)
+		return POOL_NOTHING;	/* it waits in the next router, as soon as it can go there */
 	if (closing != NULL || a->retry_ms > now_ms) {
 		if (closing == NULL && a->alive > 0)
 			return POOL_NOTHING;	/* one that lives will come to it */
@@ -815,15 +1105,15 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		if (p->stopping == 0)
 			for (w = p->workers; w != NULL; w = w->pool_next)
 				if (w->state == WORKER_IDLE && w->busy == 0) {
-					pool_retire(w);
+					pool_retire(w, END_EVICTED);
 					break;
 				}
 		return POOL_NOTHING;
 	}
 	if (total >= conf->max_workers) {
 		set_starved(p);
-		if (lru_first != NULL && total_stopping < nstarved)
-			pool_retire(lru_first);
+		if (lru_first != NULL && by_state[WORKER_STOPPING] < nstarved)
+			pool_retire(lru_first, END_EVICTED);
 		return POOL_NOTHING;
 	}
 	if (others_first(p)) {		/* there is a place, but not for us */
@@ -831,7 +1121,7 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		return POOL_NOTHING;
 	}
 	unset_starved(p);
-	if ((s->worker = worker_new(p, app)) == NULL) {
+	if ((s->worker = worker_new(p, app, next_worker, WORKER_STARTING, now_ms)) == NULL) {
 		if (a->alive > 0)
 			return POOL_NOTHING;
 		s->request = a->queue_first;
@@ -839,7 +1129,32 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		pool_unqueue(s->request);
 		return POOL_REFUSE;
 	}
+	next_worker++;
 	return POOL_START;
+}
+
+/* With nobody waiting anywhere: start one of those that min_workers asks for. */
+static enum pool_action
+start_ahead(struct pool_step *s, int64_t now_ms)
+{
+	struct pool *p;
+
+	if (closing != NULL || released)
+		return POOL_NOTHING;
+	while ((p = ahead_first) != NULL && nahead < AHEAD_MAX && total < conf->max_workers && nstarved == 0) {
+		ahead_first = p->ahead_next;
+		p->in_ahead = false;
+		if (alive(p) >= p->conf->min_workers || p->nworkers >= p->conf->max_workers || p->apps[0].retry_ms > now_ms)
+			continue;	/* pool_gone() and pool_timeout() see to the latter two */
+		if ((s->worker = worker_new(p, 0, next_worker, WORKER_STARTING, now_ms)) == NULL)
+			continue;
+		next_worker++;
+		s->worker->ahead = true;
+		nahead++;
+		set_ahead(p);		/* for the next one */
+		return POOL_START;
+	}
+	return POOL_NOTHING;
 }
 
 /* The same for the whole pool: of several apps, the one whose first request is oldest. */
@@ -877,19 +1192,23 @@ pool_next(struct pool_step *s, int64_t now_ms)
 			chores = w->chore_next;
 			w->in_chores = false;
 			s->worker = w;
-			if (w->state == WORKER_STOPPING)
+			if (w->state == WORKER_STOPPING && !w->told) {
+				w->told = true;
 				return POOL_STOP;
+			}
 			if (w->state == WORKER_LEAVING)
 				return POOL_PROBE;
+			if (w->state == WORKER_IDLE && w->busy == 0 && giving)
+				return POOL_GIVE;
 		}
 		if ((p = ready_first) == NULL) {
 			if (nstarved == 0)
-				return POOL_NOTHING;
+				return ahead_first != NULL ? start_ahead(s, now_ms) : POOL_NOTHING;
 			if (total >= conf->max_workers) {
 				/* A worker that has become idle since makes room. */
-				if (lru_first == NULL || total_stopping >= nstarved)
+				if (lru_first == NULL || by_state[WORKER_STOPPING] >= nstarved)
 					return POOL_NOTHING;
-				pool_retire(lru_first);
+				pool_retire(lru_first, END_EVICTED);
 				continue;
 			}
 			/* A place among all is free: to the pool that has least. */

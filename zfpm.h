@@ -489,6 +489,8 @@ struct worker {
 	bool		 retiring;	/* stop it when its last request has ended */
 	enum end_cause	 cause;		/* why, if it is retiring or stopping; else END_DIED */
 	bool		 kill;		/* and at once: it may not find out that its connection ends */
+	bool		 told;		/* the master has been told to stop it */
+	bool		 ahead;		/* WORKER_STARTING: nobody waits for it */
 	bool		 doubted;	/* WORKER_LEAVING by pool_doubt(), and counted in its app's starting */
 	bool		 closes;	/* it closes its connection after a response, and lives */
 	struct timer	 timer;		/* idle: retire; leaving: overdue */
@@ -533,7 +535,8 @@ struct pool {
 	int		 requests;	/* that point here, in whatever state */
 	bool		 in_ready;	/* in the list of pools that pool_next() must look at */
 	bool		 in_starved;	/* in the list of pools that only the global limit holds back */
-	struct pool	*ready_next;
+	bool		 in_ahead;	/* in the list of pools that have less than min_workers */
+	struct pool	*ready_next, *ahead_next;
 	struct pool	*starved_prev, *starved_next;
 	struct pool_app	 *apps;		/* conf->napps of them */
 	struct counters	 *counters;	/* of an exact pool, they outlive it */
@@ -566,6 +569,8 @@ struct pool	*pool_get(const char *name);
 void		 pool_release(struct pool *);
 /* Queue r (r->pool, r->app set); -1 if max_queue is reached. */
 int		 pool_queue(struct request *r);
+/* r comes from an earlier router's queue: to its place by r->queued_ms, however many wait. */
+void		 pool_queue_again(struct request *r);
 /* r found its worker dead before a byte was sent: first in the queue again. */
 void		 pool_requeue(struct request *r);
 void		 pool_unqueue(struct request *r);
@@ -592,7 +597,9 @@ void		 pool_doubt(struct link *, int64_t now_ms);
 /* A leaving worker's timer is due. Returns whether it may still take its time: it was only doubted. */
 bool		 pool_patience(struct worker *, int64_t now_ms);
 /* The link's request took too long, or the worker is dead: stop the worker, as soon as it serves nobody else. */
-void		 pool_overdue(struct link *);
+void		 pool_overdue(struct link *, enum end_cause);
+/* `timeout idle` is over for this worker. */
+void		 pool_idle_too_long(struct worker *);
 /* A leaving worker is back. */
 void		 pool_returned(struct worker *, int64_t now_ms);
 /* Stop a worker: at once if it serves nobody, else with the end of its last request. */
@@ -618,6 +625,9 @@ void		 pool_given(struct worker *);
 struct worker	*pool_adopt(uint32_t number, pid_t pid, struct pool *, int app, enum take, int64_t now_ms);
 /* It is ours now, idle, with the connections and the history that the earlier router had. */
 void		 pool_taken(struct worker *, int64_t now_ms);
+/* The master is stopping it, since its settings have changed. */
+void		 pool_stopped(struct worker *);
+bool		 pool_any_workers(void);
 /* Start, ahead of any request, what min_workers asks for. */
 void		 pool_start_ahead(void);
 
