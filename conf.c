@@ -1,8 +1,9 @@
 /*
  * conf.c: zfpm.conf -> struct conf. Owns the grammar, the tables of directives,
- * the defaults, and the question whether a file can be trusted. Runs as root,
- * before the router exists. Never binds, spawns or changes a file, and looks up
- * users and groups of pools only for zfpm -t.
+ * the defaults, the memory of a configuration, and the question whether a file
+ * can be trusted. Runs as root, at the start and at every reload, so nothing but
+ * the result outlives a reading. Never binds, spawns or changes a file, never ends
+ * the program, and looks up users and groups of pools only for zfpm -t.
  *
  * From the top: memory, errors, trusted files, words, values, the parsers of
  * single directives, the tables (the grammar itself), blocks and files, and last
@@ -19,6 +20,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +40,7 @@
 #define MAX_FILE	(64 << 20)
 #define MAX_ROWS	16	/* of one table of directives; checked below the tables */
 #define MAX_RUN_DIR	64	/* so that every socket's path in it fits into sun_path */
+#define MAX_SOCKET	(sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 #define KEY_MIN		16
 #define KEY_MAX		1024
 
@@ -54,6 +57,11 @@ struct chunk {
 	struct chunk	*next;
 	size_t		 used, size;
 	max_align_t	 data[];
+};
+
+struct arena {
+	struct chunk	*chunks;
+	jmp_buf		*no_memory;	/* where to go without */
 };
 
 struct entry {
@@ -124,9 +132,11 @@ struct seen {			/* where each directive of a block stands */
 
 /* A pool and what only the reading needs to know of it. */
 struct draft {
-	struct conf_pool pool;		/* first, so that conf->pools[i] is a draft as well */
+	struct conf_pool pool;		/* first: directives find their place in it */
+	struct draft	*next;		/* in the order of the file */
 	char		**app_names;	/* apps may be defined further down */
 	int		 apps_line;
+	int		 min_workers_line;
 	unsigned	 own;		/* bit i: row i of inherited_directives stands in the pool itself */
 };
 
@@ -138,18 +148,32 @@ struct draft {
 enum app_state { APP_UNKNOWN, APP_OK, APP_OWNED, APP_REPORTED };
 
 struct app_draft {
-	struct conf_app	 app;		/* first */
+	struct conf_app	 app;		/* first, so that conf->apps[i] is a draft as well */
+	struct app_draft *next;
 	enum app_state	 state;
 	int		 npools;	/* that name it */
 };
 
+struct cgroup_draft {
+	struct conf_cgroup cgroup;	/* first */
+	int		 line;
+};
+
 struct parser {
 	struct conf	*conf;
-	struct chunk	*chunks;
+	struct arena	 kept;		/* the configuration itself */
+	struct arena	 scratch;	/* what nobody needs after the reading */
+	jmp_buf		 no_memory;
+	int		 fd;		/* the file that is being opened and read, or -1 */
+	glob_t		 matches;	/* of an include's pattern, while they are copied */
+	bool		 matching;
+	FILE		*errors;
+	int		 nerrors;
 	struct source	*source;	/* NULL before and after the reading */
-	int		 errors;
-	int		 pools_size;
 	struct conf_listen **listen_tail;
+	struct app_draft *first_app, **app_tail;
+	struct draft	*first_pool, **pool_tail;
+	struct place	 cgroup;	/* the first such directive */
 	struct map	 apps;
 	struct map	 files;		/* real paths of those read: each is read once */
 	struct map	 dirs;		/* to the real path of a directory, or to NULL if it is refused */
@@ -190,13 +214,16 @@ struct section {
 	bool		 inherits;	/* inherited_directives can stand here too */
 };
 
-/* ---- memory ------------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------------
+ * Where there is none, the reading ends: longjmp() goes back to conf_load(), which
+ * frees both arenas and closes p->fd. So whoever allocates must hold nothing else.
+ */
 
-/* Zeroed memory that stays until the process ends, or the configuration is refused. */
+/* Zeroed. */
 static void *
-arena_alloc(struct parser *p, size_t size, size_t align)
+arena_alloc(struct arena *a, size_t size, size_t align)
 {
-	struct chunk *c = p->chunks;
+	struct chunk *c = a->chunks;
 	size_t want, start = 0;
 
 	if (c != NULL)
@@ -204,15 +231,15 @@ arena_alloc(struct parser *p, size_t size, size_t align)
 	if (c == NULL || start > c->size || size > c->size - start) {
 		want = size > ARENA_CHUNK ? size : ARENA_CHUNK;
 		if ((c = calloc(1, sizeof(*c) + want)) == NULL)
-			fatal("configuration");
+			longjmp(*a->no_memory, 1);
 		c->size = want;
 		/* Something huge gets a chunk of its own behind the current one, which goes on being filled. */
-		if (size > ARENA_CHUNK && p->chunks != NULL) {
-			c->next = p->chunks->next;
-			p->chunks->next = c;
+		if (size > ARENA_CHUNK && a->chunks != NULL) {
+			c->next = a->chunks->next;
+			a->chunks->next = c;
 		} else {
-			c->next = p->chunks;
-			p->chunks = c;
+			c->next = a->chunks;
+			a->chunks = c;
 		}
 		start = 0;
 	}
@@ -220,27 +247,27 @@ arena_alloc(struct parser *p, size_t size, size_t align)
 	return (char *)c->data + start;
 }
 
-#define NEW(p, type)		((type *)arena_alloc(p, sizeof(type), _Alignof(type)))
-#define NEW_ARRAY(p, n, type)	((type *)arena_alloc(p, (size_t)(n) * sizeof(type), _Alignof(type)))
+#define NEW(a, type)		((type *)arena_alloc(a, sizeof(type), _Alignof(type)))
+#define NEW_ARRAY(a, n, type)	((type *)arena_alloc(a, (size_t)(n) * sizeof(type), _Alignof(type)))
 
 static char *
-arena_text(struct parser *p, const char *s, size_t len)
+arena_text(struct arena *a, const char *s, size_t len)
 {
-	char *copy = arena_alloc(p, len + 1, 1);
+	char *copy = arena_alloc(a, len + 1, 1);
 
 	memcpy(copy, s, len);
 	return copy;
 }
 
 static char *
-arena_join(struct parser *p, const char *dir, const char *name)
+arena_join(struct arena *a, const char *dir, const char *name)
 {
 	size_t dir_len = strlen(dir), name_len = strlen(name);
 	char *s;
 
 	while (dir_len > 0 && dir[dir_len - 1] == '/')
 		dir_len--;
-	s = arena_alloc(p, dir_len + name_len + 2, 1);
+	s = arena_alloc(a, dir_len + name_len + 2, 1);
 	memcpy(s, dir, dir_len);
 	s[dir_len] = '/';
 	memcpy(s + dir_len + 1, name, name_len);
@@ -248,21 +275,37 @@ arena_join(struct parser *p, const char *dir, const char *name)
 }
 
 static char **
-arena_words(struct parser *p, char **words, int n)
+arena_words(struct arena *a, char **words, int n)
 {
-	char **copy = NEW_ARRAY(p, n + 1, char *);
+	char **copy = NEW_ARRAY(a, n + 1, char *);
 
 	memcpy(copy, words, (size_t)n * sizeof(*copy));
 	return copy;
 }
 
-static void
-arena_free(struct parser *p)
+/* One text of several, with a blank between any two. */
+static const char *
+arena_line(struct arena *a, char **words, int n)
 {
-	struct chunk *c;
+	size_t len = 0;
+	char *line, *to;
+	int i;
 
-	while ((c = p->chunks) != NULL) {
-		p->chunks = c->next;
+	for (i = 0; i < n; i++)
+		len += strlen(words[i]) + 1;
+	line = to = arena_alloc(a, len, 1);
+	for (i = 0; i < n; i++)
+		to += sprintf(to, i == 0 ? "%s" : " %s", words[i]);
+	return line;
+}
+
+static void
+free_chunks(struct chunk *c)
+{
+	struct chunk *next;
+
+	for (; c != NULL; c = next) {
+		next = c->next;
 		free(c);
 	}
 }
@@ -293,7 +336,7 @@ map_find(const struct map *m, const char *name)
 static void
 map_add(struct parser *p, struct map *m, const char *name, void *data)
 {
-	struct entry *e = NEW(p, struct entry), **bucket = &m->bucket[hash_name(name) % MAP_SIZE];
+	struct entry *e = NEW(&p->scratch, struct entry), **bucket = &m->bucket[hash_name(name) % MAP_SIZE];
 
 	e->name = name;
 	e->data = data;
@@ -306,13 +349,13 @@ map_add(struct parser *p, struct map *m, const char *name, void *data)
 static void
 vfail(struct parser *p, const char *file, int line, const char *fmt, va_list ap)
 {
-	p->errors++;
+	p->nerrors++;
 	if (line > 0)
-		fprintf(stderr, "%s:%d: ", file, line);
+		fprintf(p->errors, "%s:%d: ", file, line);
 	else
-		fprintf(stderr, "%s: ", file);
-	vfprintf(stderr, fmt, ap);
-	putc('\n', stderr);
+		fprintf(p->errors, "%s: ", file);
+	vfprintf(p->errors, fmt, ap);
+	putc('\n', p->errors);
 }
 
 __attribute__((format(printf, 4, 5))) static void
@@ -334,18 +377,6 @@ fail(struct parser *p, const char *fmt, ...)
 	va_start(ap, fmt);
 	vfail(p, p->source->file, p->line, fmt, ap);
 	va_end(ap);
-}
-
-__attribute__((format(printf, 3, 4))) static void
-warn_at(const char *file, int line, const char *fmt, ...)
-{
-	va_list ap;
-
-	fprintf(stderr, "%s:%d: warning: ", file, line);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	putc('\n', stderr);
 }
 
 /* ---- trusted files --------------------------------------------------------------
@@ -413,14 +444,14 @@ link_target(struct parser *p, const char *dir, const char *path, int links)
 		return NULL;
 	}
 	target[n] = '\0';
-	return target[0] == '/' ? arena_text(p, target, (size_t)n) : arena_join(p, dir, target);
+	return target[0] == '/' ? arena_text(&p->scratch, target, (size_t)n) : arena_join(&p->scratch, dir, target);
 }
 
 /* The part before the last slash; "" stands for the root. */
 static char *
 parent_of(struct parser *p, const char *path)
 {
-	return arena_text(p, path, (size_t)(strrchr(path, '/') - path));
+	return arena_text(&p->scratch, path, (size_t)(strrchr(path, '/') - path));
 }
 
 /* The directory at an absolute path, without any link in it; NULL if it is refused, which is said once. */
@@ -445,7 +476,7 @@ trusted_dir(struct parser *p, const char *path, int links)
 		else if (strcmp(name, "..") == 0)
 			real = parent[0] == '\0' ? parent : parent_of(p, parent);
 		else {
-			name = arena_join(p, parent, name);
+			name = arena_join(&p->scratch, parent, name);
 			if (lstat(name, &st) == -1)
 				refuse_path(p, name, "%s", strerror(errno));
 			else if (S_ISLNK(st.st_mode)) {
@@ -457,81 +488,80 @@ trusted_dir(struct parser *p, const char *path, int links)
 				real = name;
 		}
 	}
-	map_add(p, &p->dirs, arena_text(p, path, strlen(path)), (void *)real);
+	map_add(p, &p->dirs, arena_text(&p->scratch, path, strlen(path)), (void *)real);
 	return real;
 }
 
+static void
+close_file(struct parser *p)
+{
+	close(p->fd);
+	p->fd = -1;
+}
+
 /*
- * Open a file that root alone can write. Returns the descriptor and the path
- * without links, or -1 after an error.
+ * Open a file that root alone can write, as p->fd, and give its path without
+ * links; false after an error.
  */
-static int
+static bool
 open_trusted(struct parser *p, const char *path, int links, struct stat *st, const char **real)
 {
 	char cwd[PATH_MAX];
 	const char *dir, *target;
-	int fd;
 
 	if (path[0] != '/') {
 		if (getcwd(cwd, sizeof(cwd)) == NULL) {
 			refuse_path(p, path, "%s", strerror(errno));
-			return -1;
+			return false;
 		}
-		path = arena_join(p, cwd, path);
+		path = arena_join(&p->scratch, cwd, path);
 	}
 	if ((dir = trusted_dir(p, parent_of(p, path), links)) == NULL)
-		return -1;
-	*real = arena_join(p, dir, strrchr(path, '/') + 1);
+		return false;
+	*real = arena_join(&p->scratch, dir, strrchr(path, '/') + 1);
 	/* O_NONBLOCK: a FIFO must not hold us up before fstat() has told what it is. */
-	if ((fd = open(*real, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) == -1) {
-		if (errno == ELOOP) {
-			if ((target = link_target(p, dir, *real, links)) == NULL)
-				return -1;
-			return open_trusted(p, target, links + 1, st, real);
-		}
+	if ((p->fd = open(*real, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) == -1) {
+		if (errno == ELOOP)
+			return (target = link_target(p, dir, *real, links)) != NULL && open_trusted(p, target, links + 1, st, real);
 		refuse_path(p, *real, "%s", strerror(errno));
-		return -1;
+		return false;
 	}
-	if (fstat(fd, st) == -1)
+	if (fstat(p->fd, st) == -1)
 		refuse_path(p, *real, "%s", strerror(errno));
 	else if (!S_ISREG(st->st_mode))
 		refuse_path(p, *real, "is not a regular file");
 	else if (root_alone_writes(p, *real, st))
-		return fd;
-	close(fd);
-	return -1;
+		return true;
+	close_file(p);
+	return false;
 }
 
-/* The bytes of an open file, at most max of them, as the caller's memory; NULL after an error. */
+/* The bytes of p->fd, at most max of them; NULL after an error. */
 static char *
-read_all(struct parser *p, int fd, const char *path, size_t max, size_t *len)
+read_all(struct parser *p, const char *path, const struct stat *st, size_t max, size_t *len)
 {
-	size_t size = 4096;
-	char *buf = NULL, *bigger;
+	size_t size = st->st_size < (off_t)max ? (size_t)st->st_size + 1 : max + 1;
+	char *buf = arena_alloc(&p->scratch, size, 1), *bigger;
 	ssize_t n;
 
-	*len = 0;
-	for (;;) {
-		if (buf == NULL || *len == size) {
-			size *= 2;
-			if ((bigger = realloc(buf, size)) == NULL)
-				fatal("configuration");
+	for (*len = 0; *len <= max; *len += (size_t)n) {
+		if (*len == size) {	/* it has grown */
+			bigger = arena_alloc(&p->scratch, size * 2, 1);
+			memcpy(bigger, buf, size);
 			buf = bigger;
+			size *= 2;
 		}
-		n = read(fd, buf + *len, size - *len);
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n == -1)
-			refuse_path(p, path, "%s", strerror(errno));
-		else if ((*len += (size_t)n) > max)
-			refuse_path(p, path, "is larger than %zu bytes", max);
-		else if (n > 0)
-			continue;
-		else
+		while ((n = read(p->fd, buf + *len, size - *len)) == -1 && errno == EINTR)
+			;
+		if (n == 0)
 			return buf;
-		free(buf);
-		return NULL;
+		if (n == -1) {
+			refuse_path(p, path, "%s", strerror(errno));
+			return NULL;
+		}
 	}
+	refuse_path(p, path, "is larger than %zu bytes", max);
+	return NULL;
 }
 
 /* ---- words ----------------------------------------------------------------------- */
@@ -573,7 +603,7 @@ quoted_word(struct parser *p)
 		skip_line(s);
 		return NULL;
 	}
-	word = to = arena_alloc(p, (size_t)(c - start) + 1, 1);
+	word = to = arena_alloc(&p->kept, (size_t)(c - start) + 1, 1);
 	while (s->pos < c) {
 		if (*s->pos == '\\') {
 			s->pos++;
@@ -609,7 +639,7 @@ plain_word(struct parser *p)
 		skip_line(s);
 		return NULL;
 	}
-	return arena_text(p, start, (size_t)(s->pos - start));
+	return arena_text(&p->kept, start, (size_t)(s->pos - start));
 }
 
 /*
@@ -821,7 +851,7 @@ get_template(struct parser *p, const char *name, const char *word)
 	}
 	if (pool->star != -1 || strchr(word, '%') == NULL)
 		return word;
-	for (to = text = arena_alloc(p, len + 1, 1), s = word; *s != '\0'; s++) {
+	for (to = text = arena_alloc(&p->kept, len + 1, 1), s = word; *s != '\0'; s++) {
 		if (*s == '%' && *++s == 'p') {
 			memcpy(to, pool->name, name_len);
 			to += name_len;
@@ -932,6 +962,33 @@ set_path_template(struct parser *p, const struct directive *d, void *block)
 		set_template(p, d, block);
 }
 
+/*
+ * What a pool's applications say is appended to it by root's hand, so in the
+ * directory nobody else may be able to make a file. Sticky ones are not enough.
+ */
+static void
+set_error_log(struct parser *p, const struct directive *d, void *block)
+{
+	const char *path, *dir;
+	struct stat st;
+
+	set_path_template(p, d, block);
+	if ((path = FIELD(const char *)) == NULL || p->pool->star != -1)
+		return;
+	p->purpose = d->name;
+	if ((dir = trusted_dir(p, parent_of(p, path), 0)) == NULL)
+		return;
+	path = arena_join(&p->scratch, dir, strrchr(path, '/') + 1);
+	if (dir[0] == '\0')
+		dir = "/";
+	if (lstat(dir, &st) == -1)
+		refuse_path(p, dir, "%s", strerror(errno));
+	else if ((st.st_mode & S_IWOTH) != 0 || ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0))
+		refuse_path(p, dir, "can be written by others than root");
+	else if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
+		refuse_path(p, path, "is not a regular file");
+}
+
 static void
 set_groups(struct parser *p, const struct directive *d, void *block)
 {
@@ -943,7 +1000,7 @@ set_groups(struct parser *p, const struct directive *d, void *block)
 			return;
 		}
 	}
-	FIELD(char **) = arena_words(p, p->args, p->nargs);
+	FIELD(char **) = arena_words(&p->kept, p->args, p->nargs);
 }
 
 static void
@@ -958,9 +1015,21 @@ set_pool_apps(struct parser *p, const struct directive *d, void *block)
 				fail(p, "%s: '%s' is named twice", d->name, p->args[i]);
 		}
 	}
-	draft->app_names = arena_words(p, p->args, p->nargs);
+	draft->app_names = arena_words(&p->kept, p->args, p->nargs);
 	draft->apps_line = p->line;
 	draft->pool.napps = p->nargs;
+}
+
+static void
+set_min_workers(struct parser *p, const struct directive *d, void *block)
+{
+	struct draft *draft = block;
+
+	draft->min_workers_line = p->line;
+	if (draft->pool.star != -1)
+		fail(p, "%s: a pattern has no workers before its first request", d->name);
+	else
+		set_count(p, d, block);
 }
 
 /* Within one block a later value replaces the earlier one of the same name. */
@@ -980,10 +1049,61 @@ add_env(struct parser *p, const struct directive *d, void *block)
 	while (*e != NULL && strcmp((*e)->name, name) != 0)
 		e = &(*e)->next;
 	if (*e == NULL) {
-		*e = NEW(p, struct conf_env);
+		*e = NEW(&p->kept, struct conf_env);
 		(*e)->name = name;
 	}
 	(*e)->value = value;
+}
+
+/*
+ * A file of the cgroup and what is written to it. A slash can not be in its name,
+ * and of the files with which cgroups themselves are managed only two limits.
+ */
+static bool
+cgroup_key_ok(struct parser *p, const char *name, const char *key)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789_.ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	size_t dot = strcspn(key, ".");
+
+	if (dot == 0 || strspn(key, letters) != strlen(key) || key[dot] == '\0' || key[dot + 1] == '\0') {
+		fail(p, "%s: '%s' is not a key such as memory.max", name, key);
+		return false;
+	}
+	if (strncmp(key, "cgroup.", 7) == 0 && strcmp(key, "cgroup.max.descendants") != 0 && strcmp(key, "cgroup.max.depth") != 0) {
+		fail(p, "%s: '%s' is for zfpm alone", name, key);
+		return false;
+	}
+	return true;
+}
+
+static void
+add_cgroup(struct parser *p, const struct directive *d, void *block)
+{
+	struct conf_cgroup **tail = &FIELD(struct conf_cgroup *);
+	const char *key = p->args[0], *value = arena_line(&p->kept, p->args + 1, p->nargs - 1);
+	struct cgroup_draft *new;
+
+	if (p->cgroup.file == NULL) {
+		p->cgroup.file = p->source->file;
+		p->cgroup.line = p->line;
+	}
+	if (!cgroup_key_ok(p, d->name, key) || (value = get_template(p, d->name, value)) == NULL)
+		return;
+	if (value[0] == '\0') {
+		fail(p, "%s %s: is empty", d->name, key);
+		return;
+	}
+	for (; *tail != NULL; tail = &(*tail)->next) {
+		if (strcmp((*tail)->key, key) == 0) {
+			fail(p, "%s %s: is set at %s:%d already", d->name, key, p->pool->file, ((struct cgroup_draft *)*tail)->line);
+			return;
+		}
+	}
+	new = NEW(&p->kept, struct cgroup_draft);
+	new->cgroup.key = key;
+	new->cgroup.value = value;
+	new->line = p->line;
+	*tail = &new->cgroup;
 }
 
 static bool
@@ -1045,7 +1165,7 @@ add_rlimit(struct parser *p, const struct directive *d, void *block)
 	}
 	while (*tail != NULL)
 		tail = &(*tail)->next;
-	*tail = NEW(p, struct conf_rlimit);
+	*tail = NEW(&p->kept, struct conf_rlimit);
 	**tail = limit;
 }
 
@@ -1063,7 +1183,7 @@ static void
 set_command(struct parser *p, const struct directive *d, void *block)
 {
 	if (is_absolute(p, d->name, p->args[0]))
-		FIELD(char **) = arena_words(p, p->args, p->nargs);
+		FIELD(char **) = arena_words(&p->kept, p->args, p->nargs);
 }
 
 static void
@@ -1075,7 +1195,7 @@ set_extensions(struct parser *p, const struct directive *d, void *block)
 		if (p->args[i][0] != '.' || p->args[i][1] == '\0' || strchr(p->args[i], '/') != NULL)
 			fail(p, "%s: '%s' is not an extension such as .php", d->name, p->args[i]);
 	}
-	FIELD(char **) = arena_words(p, p->args, p->nargs);
+	FIELD(char **) = arena_words(&p->kept, p->args, p->nargs);
 }
 
 static void
@@ -1127,8 +1247,8 @@ listen_unix(struct parser *p, const struct directive *d, struct conf_listen *l)
 	struct sockaddr_un *un = (struct sockaddr_un *)&l->sa;
 	size_t len = strlen(l->address);
 
-	if (len >= sizeof(un->sun_path)) {
-		fail(p, "%s: %s: is longer than %zu characters", d->name, l->address, sizeof(un->sun_path) - 1);
+	if (len > MAX_SOCKET) {
+		fail(p, "%s: %s: is longer than %zu characters", d->name, l->address, MAX_SOCKET);
 		return false;
 	}
 	un->sun_family = AF_UNIX;
@@ -1214,20 +1334,16 @@ malformed:
 static void
 read_key(struct parser *p, struct conf_listen *l)
 {
-	char *buf = NULL;
-	const char *real;
+	const char *buf, *real;
 	struct stat st;
 	size_t i, len;
-	int fd;
 
 	p->purpose = "listen: key";
-	if (!is_absolute(p, p->purpose, l->key_file))
-		return;
-	if ((fd = open_trusted(p, l->key_file, 0, &st, &real)) == -1)
+	if (!is_absolute(p, p->purpose, l->key_file) || !open_trusted(p, l->key_file, 0, &st, &real))
 		return;
 	if ((st.st_mode & (S_IRWXG | S_IRWXO)) != 0)
 		refuse_path(p, l->key_file, "has mode %04o: root alone may read it", (unsigned)(st.st_mode & 07777));
-	else if ((buf = read_all(p, fd, l->key_file, 65536, &len)) != NULL) {
+	else if ((buf = read_all(p, l->key_file, &st, 65536, &len)) != NULL) {
 		for (i = 0; i < len && buf[i] > ' ' && buf[i] <= '~'; i++)
 			;
 		if (i < len && buf[i] != '\n')
@@ -1235,12 +1351,11 @@ read_key(struct parser *p, struct conf_listen *l)
 		else if (i < KEY_MIN || i > KEY_MAX)
 			refuse_path(p, l->key_file, "the first line has %zu characters, not %d to %d", i, KEY_MIN, KEY_MAX);
 		else {
-			l->key = arena_text(p, buf, i);
+			l->key = arena_text(&p->kept, buf, i);
 			l->key_len = i;
 		}
-		free(buf);
 	}
-	close(fd);
+	close_file(p);
 }
 
 enum listen_option { LISTEN_OWNER, LISTEN_GROUP, LISTEN_MODE, LISTEN_KEY, LISTEN_ALLOW_USER, LISTEN_ALLOW };
@@ -1250,13 +1365,24 @@ static const char *const listen_options[] = {
 	[LISTEN_KEY] = "key", [LISTEN_ALLOW_USER] = "allow_user", [LISTEN_ALLOW] = "allow", NULL
 };
 
+/* "Not found" has many errnos; only these mean that the answer is not known. */
+static void
+fail_lookup(struct parser *p, const char *option, const char *what, const char *name)
+{
+	if (errno == EIO || errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == EINTR)
+		fail(p, "listen: %s: %s '%s': %s", option, what, name, strerror(errno));
+	else
+		fail(p, "listen: %s: unknown %s '%s'", option, what, name);
+}
+
 static bool
 get_user(struct parser *p, const char *option, const char *user, uid_t *uid)
 {
-	const struct passwd *pw = getpwnam(user);
+	const struct passwd *pw;
 
-	if (pw == NULL)
-		fail(p, "listen: %s: unknown user '%s'", option, user);
+	errno = 0;
+	if ((pw = getpwnam(user)) == NULL)
+		fail_lookup(p, option, "user", user);
 	else
 		*uid = pw->pw_uid;
 	return pw != NULL;
@@ -1275,8 +1401,9 @@ listen_option(struct parser *p, struct conf_listen *l, enum listen_option option
 		get_user(p, "owner", values[0], &l->uid);
 		break;
 	case LISTEN_GROUP:
+		errno = 0;
 		if ((gr = getgrnam(values[0])) == NULL)
-			fail(p, "listen: group: unknown group '%s'", values[0]);
+			fail_lookup(p, "group", "group", values[0]);
 		else
 			l->gid = gr->gr_gid;
 		break;
@@ -1288,13 +1415,13 @@ listen_option(struct parser *p, struct conf_listen *l, enum listen_option option
 		read_key(p, l);
 		break;
 	case LISTEN_ALLOW_USER:
-		l->allow_uids = NEW_ARRAY(p, n, uid_t);
+		l->allow_uids = NEW_ARRAY(&p->kept, n, uid_t);
 		for (i = 0; i < n; i++)
 			l->nallow_uids += get_user(p, "allow_user", values[i], &l->allow_uids[l->nallow_uids]);
 		break;
 	case LISTEN_ALLOW:
 		for (i = 0, tail = &l->allow; i < n; i++, tail = &(*tail)->next) {
-			*tail = NEW(p, struct conf_net);
+			*tail = NEW(&p->kept, struct conf_net);
 			get_net(p, "listen: allow", values[i], *tail);
 		}
 		break;
@@ -1315,7 +1442,7 @@ find_listen_option(const char *word)
 static void
 add_listen(struct parser *p, const struct directive *d, void *block)
 {
-	struct conf_listen *l = NEW(p, struct conf_listen), *other;
+	struct conf_listen *l = NEW(&p->kept, struct conf_listen), *other;
 	const unsigned for_unix = 1 << LISTEN_OWNER | 1 << LISTEN_GROUP | 1 << LISTEN_MODE | 1 << LISTEN_ALLOW_USER;
 	unsigned given = 0, bad;
 	int i, n, option;
@@ -1374,6 +1501,7 @@ static void	open_pool(struct parser *, const struct directive *, void *);
 static const struct directive global_directives[] = {
 	/* name			parser			stored at			min	max	args	flags */
 	{ "listen",		add_listen,		0, 0,				0, 0,		1, ANY,	REPEAT | REQUIRED },
+	{ "control",		set_path,		AT(conf, control),		0, MAX_SOCKET,	1, 1,	0 },
 	{ "run_dir",		set_path,		AT(conf, run_dir),		0, MAX_RUN_DIR,	1, 1,	0 },
 	{ "router_user",	set_text,		AT(conf, router_user),		0, 0,		1, 1,	0 },
 	{ "log",		set_log,		0, 0,				0, 0,		1, 1,	0 },
@@ -1420,12 +1548,15 @@ static const struct directive pool_directives[] = {
 	{ "groups",		set_groups,		AT(conf_pool, groups),		0, 0,		1, ANY,	0 },
 	{ "app",		set_pool_apps,		0, 0,				0, 0,		1, MAX_APPS, REQUIRED },
 	{ "max_workers",	set_count,		AT(conf_pool, max_workers),	1, MAX_WORKERS,	1, 1,	0 },
+	{ "min_workers",	set_min_workers,	AT(conf_pool, min_workers),	0, MAX_WORKERS,	1, 1,	0 },
 	{ "directory",		set_path_template,	AT(conf_pool, directory),	0, 0,		1, 1,	0 },
 	{ "chroot",		set_path_template,	AT(conf_pool, chroot),		0, 0,		1, 1,	0 },
 	{ "umask",		set_umask,		AT(conf_pool, umask),		0, 0,		1, 1,	0 },
 	{ "nice",		set_count,		AT(conf_pool, nice),		-20, 19,	1, 1,	0 },
 	{ "rlimit",		add_rlimit,		AT(conf_pool, rlimits),		0, 0,		2, 3,	REPEAT },
+	{ "cgroup",		add_cgroup,		AT(conf_pool, cgroups),		0, 0,		2, ANY,	REPEAT },
 	{ "env",		add_env,		AT(conf_pool, env),		0, 0,		2, 2,	REPEAT },
+	{ "error_log",		set_error_log,		AT(conf_pool, error_log),	0, 0,		1, 1,	0 },
 	{ 0 }
 };
 
@@ -1661,12 +1792,13 @@ parse_block(struct parser *p, const struct section *b, const char *name, void *b
 static void
 open_app(struct parser *p, const struct directive *d, void *block)
 {
-	struct conf *conf = block;
-	struct conf_app *app = &NEW(p, struct app_draft)->app;
+	struct app_draft *draft = NEW(&p->kept, struct app_draft);
+	struct conf_app *app = &draft->app;
 	const struct conf_app *other;
 	const struct entry *e;
 	struct seen seen;
 
+	(void)block;
 	app->name = p->args[0];
 	app->file = p->source->file;
 	app->line = p->line;
@@ -1680,12 +1812,9 @@ open_app(struct parser *p, const struct directive *d, void *block)
 	} else
 		map_add(p, &p->apps, app->name, app);
 
-	if ((conf->napps & (conf->napps - 1)) == 0) {
-		conf->apps = realloc(conf->apps, (size_t)(conf->napps > 0 ? conf->napps * 2 : 1) * sizeof(struct conf_app *));
-		if (conf->apps == NULL)
-			fatal("configuration");
-	}
-	conf->apps[conf->napps++] = app;
+	*p->app_tail = draft;
+	p->app_tail = &draft->next;
+	p->conf->napps++;
 	memset(&seen, 0, sizeof(seen));
 	parse_block(p, &app_block, app->name, app, &seen);
 }
@@ -1706,17 +1835,17 @@ pattern_ok(const char *pattern, int star)
 static void
 open_pool(struct parser *p, const struct directive *d, void *block)
 {
-	struct conf *conf = block;
-	struct draft *draft = NEW(p, struct draft);
+	struct draft *draft = NEW(&p->kept, struct draft);
 	struct conf_pool *pool = &draft->pool;
 	struct seen seen;
 	const char *star;
 	size_t i;
 
+	(void)block;
 	pool->name = p->args[0];
 	pool->file = p->source->file;
 	pool->line = p->line;
-	pool->index = conf->npools;
+	pool->index = p->conf->npools++;
 	pool->star = (star = strchr(pool->name, '*')) == NULL ? -1 : (int)(star - pool->name);
 	pool->max_workers = p->defaults.pool.max_workers;
 	pool->umask = p->defaults.pool.umask;
@@ -1725,12 +1854,8 @@ open_pool(struct parser *p, const struct directive *d, void *block)
 	else if (!(star != NULL ? pattern_ok(pool->name, pool->star) : conf_name_ok(pool->name)))
 		fail(p, "%s: '%s' is not a name: 1 to %d of A-Z a-z 0-9 . _ -, no dot first", d->name, pool->name, POOL_NAME_LEN);
 
-	if (conf->npools == p->pools_size) {
-		p->pools_size = p->pools_size > 0 ? p->pools_size * 2 : 64;
-		if ((conf->pools = realloc(conf->pools, (size_t)p->pools_size * sizeof(*conf->pools))) == NULL)
-			fatal("configuration");
-	}
-	conf->pools[conf->npools++] = pool;
+	*p->pool_tail = draft;
+	p->pool_tail = &draft->next;
 	memset(&seen, 0, sizeof(seen));
 	p->pool = pool;
 	parse_block(p, &pool_block, pool->name, draft, &seen);
@@ -1745,25 +1870,22 @@ static bool
 parse_file(struct parser *p, const char *path)
 {
 	struct source s, *parent = p->source;
-	const char *real;
+	const char *real, *buf = NULL;
 	struct stat st;
-	char *buf;
-	size_t len;
-	int fd;
+	size_t len = 0;
 
 	p->purpose = "include";
 	if (parent != NULL && parent->depth + 1 >= MAX_DEPTH) {
 		fail(p, "include: %s: more than %d files deep", path, MAX_DEPTH);
 		return false;
 	}
-	if ((fd = open_trusted(p, path, 0, &st, &real)) == -1)
+	if (!open_trusted(p, path, 0, &st, &real))
 		return false;
-	if (map_find(&p->files, real) != NULL) {
+	if (map_find(&p->files, real) != NULL)
 		fail(p, "include: %s: is included already", path);
-		buf = NULL;
-	} else
-		buf = read_all(p, fd, real, MAX_FILE, &len);
-	close(fd);
+	else
+		buf = read_all(p, real, &st, MAX_FILE, &len);
+	close_file(p);
 	if (buf == NULL)
 		return false;
 
@@ -1777,7 +1899,6 @@ parse_file(struct parser *p, const char *path)
 	p->source = &s;
 	parse_block(p, &global_block, NULL, p->conf, &p->global_seen);
 	p->source = parent;
-	free(buf);
 	return true;
 }
 
@@ -1789,31 +1910,44 @@ glob_error(const char *path, int error)
 	return error != ENOENT && error != ENOTDIR;
 }
 
+/* The files that a pattern stands for, NULL at the end, copied: what glob() gives would be lost without memory. */
+static char **
+matching_files(struct parser *p, const char *name, const char *pattern)
+{
+	int error = glob(pattern, 0, glob_error, &p->matches);
+	size_t i, n = error == 0 ? p->matches.gl_pathc : 0;
+	char **files;
+
+	if (error != 0 && error != GLOB_NOMATCH)
+		fail(p, "%s: %s: %s", name, pattern, strerror(error == GLOB_NOSPACE ? ENOMEM : errno));
+	p->matching = true;
+	files = NEW_ARRAY(&p->scratch, n + 1, char *);
+	for (i = 0; i < n; i++)
+		files[i] = arena_text(&p->kept, p->matches.gl_pathv[i], strlen(p->matches.gl_pathv[i]));
+	globfree(&p->matches);
+	p->matching = false;
+	return files;
+}
+
 static void
 include_files(struct parser *p, const struct directive *d, void *block)
 {
 	const char *pattern = p->args[0], *slash = strrchr(p->source->file, '/');
 	enum ending ending = p->ending;
-	int line = p->line, error;
-	size_t i;
-	glob_t g;
+	int line = p->line;
+	char **files;
 
 	(void)block;
 	if (pattern[0] != '/' && slash != NULL)
-		pattern = arena_join(p, slash == p->source->file ? "/" :
-		    arena_text(p, p->source->file, (size_t)(slash - p->source->file)), pattern);
+		pattern = arena_join(&p->kept, slash == p->source->file ? "/" :
+		    arena_text(&p->scratch, p->source->file, (size_t)(slash - p->source->file)), pattern);
 	if (strpbrk(pattern, "*?[") == NULL)
 		parse_file(p, pattern);
 	else {
-		error = glob(pattern, 0, glob_error, &g);
-		if (error != 0 && error != GLOB_NOMATCH)
-			fail(p, "%s: %s: %s", d->name, pattern, strerror(error == GLOB_NOSPACE ? ENOMEM : errno));
-		for (i = 0; error == 0 && i < g.gl_pathc; i++) {
+		for (files = matching_files(p, d->name, pattern); *files != NULL; files++) {
 			p->line = line;
-			parse_file(p, arena_text(p, g.gl_pathv[i], strlen(g.gl_pathv[i])));
+			parse_file(p, *files);
 		}
-		if (error == 0)
-			globfree(&g);
 	}
 	/* The files had directives of their own. */
 	p->line = line;
@@ -1829,7 +1963,7 @@ resolve_apps(struct parser *p, struct draft *draft)
 	const struct entry *e;
 	int i;
 
-	pool->apps = NEW_ARRAY(p, pool->napps, struct conf_app *);
+	pool->apps = NEW_ARRAY(&p->kept, pool->napps, struct conf_app *);
 	for (i = 0; i < pool->napps; i++) {
 		if ((e = map_find(&p->apps, draft->app_names[i])) != NULL) {
 			pool->apps[i] = e->data;
@@ -1850,6 +1984,19 @@ inherit(const struct parser *p, struct draft *draft)
 			memcpy((char *)draft + d[i].offset, (const char *)&p->defaults + d[i].offset, d[i].size);
 }
 
+static void
+check_min_workers(struct parser *p, const struct draft *draft, long long *sum)
+{
+	const struct conf_pool *pool = &draft->pool;
+
+	if (pool->min_workers > pool->max_workers)
+		fail_at(p, pool->file, draft->min_workers_line, "min_workers: %d is more than the pool's max_workers %d",
+		    pool->min_workers, pool->max_workers);
+	if (*sum <= p->conf->max_workers && (*sum += pool->min_workers) > p->conf->max_workers)
+		fail_at(p, pool->file, draft->min_workers_line, "min_workers: with this pool they are %lld, more than the "
+		    "max_workers %d of all pools together", *sum, p->conf->max_workers);
+}
+
 /*
  * Build the hash. Patterns are in it too, to find those that are there twice: no
  * pool's name can have a '*'. Behind its last bucket stand the patterns again, in
@@ -1866,7 +2013,7 @@ index_pools(struct parser *p)
 		npatterns += conf->pools[i]->star != -1;
 	for (conf->hash_size = 64; conf->hash_size < (size_t)conf->npools; conf->hash_size *= 2)
 		;
-	conf->hash = NEW_ARRAY(p, conf->hash_size + (size_t)npatterns + 1, struct conf_pool *);
+	conf->hash = NEW_ARRAY(&p->kept, conf->hash_size + (size_t)npatterns + 1, struct conf_pool *);
 	pattern = conf->hash + conf->hash_size;
 	for (i = 0; i < conf->npools; i++) {
 		pool = conf->pools[i];
@@ -1931,7 +2078,7 @@ check_command(struct parser *p, const struct conf_pool *pool, uid_t uid, struct 
 		uid = 0;
 	if (pool != NULL && pool->chroot != NULL) {
 		if (is_fixed(pool, pool->chroot) &&
-		    spawn_check_command(arena_join(p, pool->chroot, app->argv[0] + 1), uid, &err) == -1)
+		    spawn_check_command(arena_join(&p->scratch, pool->chroot, app->argv[0] + 1), uid, &err) == -1)
 			fail_at(p, pool->file, pool->line, "pool %s: app %s: %s: %s", pool->name, app->name, err.step, err.reason);
 		return;
 	}
@@ -1948,56 +2095,113 @@ check_names(struct parser *p)
 {
 	const struct conf *conf = p->conf;
 	struct app_draft *app;
+	char reason[TEXT_LEN];
 	uid_t uid;
 	int i, j;
 
+	if (p->cgroup.file != NULL && cgroup_check(conf, reason, sizeof(reason)) == -1)
+		fail_at(p, p->cgroup.file, p->cgroup.line, "cgroup: %s", reason);
 	for (i = 0; i < conf->npools; i++) {
 		uid = check_user(p, conf->pools[i]);
 		for (j = 0; j < conf->pools[i]->napps; j++)
 			if (conf->pools[i]->apps[j] != NULL)
 				check_command(p, conf->pools[i], uid, (struct app_draft *)conf->pools[i]->apps[j]);
 	}
-	for (i = 0; i < conf->napps; i++) {
-		app = (struct app_draft *)conf->apps[i];
+	for (app = p->first_app; app != NULL; app = app->next)
 		if (app->npools == 0)
 			check_command(p, NULL, (uid_t)-1, app);
+}
+
+/* What one directive alone can not tell: the defaults, the apps of pools, and what the pools are together. */
+static void
+complete(struct parser *p)
+{
+	struct conf *conf = p->conf;
+	const struct conf_listen *l;
+	struct app_draft *app;
+	struct draft *draft;
+	long long min_workers = 0;
+	int n;
+
+	if (conf->control == NULL)
+		conf->control = arena_join(&p->kept, conf->run_dir, "control");
+	for (l = conf->listens; l != NULL; l = l->next)
+		if (strcmp(l->address, conf->control) == 0)
+			fail_at(p, l->file, l->line, "listen: %s is the control socket", l->address);
+	memcpy(conf->timeout_ms, p->defaults.pool.timeout_ms, sizeof(conf->timeout_ms));
+	conf->apps = NEW_ARRAY(&p->kept, conf->napps, struct conf_app *);
+	for (n = 0, app = p->first_app; app != NULL; app = app->next)
+		conf->apps[n++] = &app->app;
+	conf->pools = NEW_ARRAY(&p->kept, conf->npools, struct conf_pool *);
+	for (draft = p->first_pool; draft != NULL; draft = draft->next) {
+		conf->pools[draft->pool.index] = &draft->pool;
+		inherit(p, draft);
+		resolve_apps(p, draft);
+		check_min_workers(p, draft, &min_workers);
 	}
+	index_pools(p);
+}
+
+static void
+read_conf(struct parser *p, const char *file, bool names)
+{
+	const struct directive *d;
+
+	p->conf = NEW(&p->kept, struct conf);
+	p->conf->file = arena_text(&p->kept, file, strlen(file));
+	p->listen_tail = &p->conf->listens;
+	p->app_tail = &p->first_app;
+	p->pool_tail = &p->first_pool;
+	set_defaults(p);
+	if (parse_file(p, p->conf->file)) {
+		for (d = global_directives; d->name != NULL; d++)
+			if ((d->flags & REQUIRED) != 0 && p->global_seen.own[d - global_directives].file == NULL)
+				fail_at(p, p->conf->file, 0, "'%s' is missing", d->name);
+	}
+	complete(p);
+	if (names)
+		check_names(p);
 }
 
 struct conf *
-conf_load(const char *file, bool names)
+conf_load(const char *file, bool names, FILE *errors)
 {
-	struct parser *p;
-	struct conf *conf;
-	int i;
+	struct parser *p = calloc(1, sizeof(*p));
+	struct conf *conf = NULL;
 
-	if ((p = calloc(1, sizeof(*p))) == NULL)
-		fatal("configuration");
-	conf = p->conf = NEW(p, struct conf);
-	conf->file = arena_text(p, file, strlen(file));
-	p->listen_tail = &conf->listens;
-	set_defaults(p);
-	if (parse_file(p, conf->file)) {
-		for (i = 0; global_directives[i].name != NULL; i++)
-			if ((global_directives[i].flags & REQUIRED) != 0 && p->global_seen.own[i].file == NULL)
-				fail_at(p, conf->file, 0, "'%s' is missing", global_directives[i].name);
+	if (p == NULL) {
+		fprintf(errors, "%s: %s\n", file, strerror(ENOMEM));
+		return NULL;
 	}
-	memcpy(conf->timeout_ms, p->defaults.pool.timeout_ms, sizeof(conf->timeout_ms));
-	for (i = 0; i < conf->npools; i++) {
-		inherit(p, (struct draft *)conf->pools[i]);
-		resolve_apps(p, (struct draft *)conf->pools[i]);
+	p->errors = errors;
+	p->fd = -1;
+	p->kept.no_memory = p->scratch.no_memory = &p->no_memory;
+	if (setjmp(p->no_memory) == 0)
+		read_conf(p, file, names);
+	else {
+		p->nerrors++;
+		fprintf(errors, "%s: %s\n", file, strerror(ENOMEM));
 	}
-	index_pools(p);
-	if (names)
-		check_names(p);
-	if (p->errors > 0) {
-		free(conf->apps);
-		free(conf->pools);
-		arena_free(p);
-		conf = NULL;
+	if (p->fd != -1)
+		close(p->fd);
+	if (p->matching)
+		globfree(&p->matches);
+	free_chunks(p->scratch.chunks);
+	if (p->nerrors > 0)
+		free_chunks(p->kept.chunks);
+	else {
+		conf = p->conf;
+		conf->memory = p->kept.chunks;
 	}
 	free(p);
 	return conf;
+}
+
+void
+conf_free(struct conf *conf)
+{
+	if (conf != NULL)
+		free_chunks(conf->memory);
 }
 
 /* ---- names and templates ------------------------------------------------------------------- */
@@ -2040,29 +2244,46 @@ conf_find(const struct conf *conf, const char *name)
 	return NULL;
 }
 
+/*
+ * The next piece of what a template stands for, whose end *s then is behind; NULL
+ * when there is no more. In an exact pool conf_load() has expanded it already.
+ */
+static const char *
+next_piece(const char **s, const struct conf_pool *pool, const char *name, size_t *len)
+{
+	const char *text = *s;
+
+	if (text[0] == '\0')
+		return NULL;
+	if (text[0] != '%' || pool->star == -1) {
+		*len = pool->star == -1 ? strlen(text) : strcspn(text, "%");
+		*s += *len;
+		return text;
+	}
+	*s += 2;
+	switch (text[1]) {
+	case 'p':
+		*len = strlen(name);
+		return name;
+	case '1':
+		*len = strlen(name) - (strlen(pool->name) - 1);
+		return name + pool->star;
+	}
+	*len = 1;
+	return text + 1;
+}
+
 int
 conf_expand(char *buf, size_t size, const char *template, const struct conf_pool *pool, const char *name)
 {
-	size_t name_len = strlen(name), used = 0, len;
-	const char *s, *text;
+	const char *text;
+	size_t used = 0, len;
 
-	for (s = template; *s != '\0'; s++, used += len) {
-		text = s;
-		len = 1;
-		/* In an exact pool conf_load() has expanded it already. */
-		if (*s == '%' && pool->star != -1) {
-			text = ++s;
-			if (*s == 'p') {
-				text = name;
-				len = name_len;
-			} else if (*s == '1') {
-				text = name + pool->star;
-				len = name_len - (strlen(pool->name) - 1);
-			}
-		}
+	while ((text = next_piece(&template, pool, name, &len)) != NULL) {
 		if (used + len >= size)
 			return -1;
 		memcpy(buf + used, text, len);
+		used += len;
 	}
 	if (used >= size)
 		return -1;
@@ -2070,7 +2291,111 @@ conf_expand(char *buf, size_t size, const char *template, const struct conf_pool
 	return 0;
 }
 
+/* ---- fingerprints ---------------------------------------------------------------------------
+ * FNV-1a with 64 bits over fields that each begin with a tag; a text ends with
+ * its NUL, a number has 8 bytes, so two different lists of fields are never the
+ * same bytes. What is not set is left out. Where the order of the file has no
+ * meaning another order still is another number: then a worker is replaced in vain.
+ */
+
+static void
+mix(uint64_t *h, const char *s, size_t len)
+{
+	while (len-- > 0)
+		*h = (*h ^ (uint8_t)*s++) * 1099511628211U;
+}
+
+static void
+mix_text(uint64_t *h, char tag, const char *text)
+{
+	if (text == NULL)
+		return;
+	mix(h, &tag, 1);
+	mix(h, text, strlen(text) + 1);
+}
+
+static void
+mix_template(uint64_t *h, char tag, const char *template, const struct conf_pool *pool, const char *name)
+{
+	const char *text;
+	size_t len;
+
+	if (template == NULL)
+		return;
+	mix(h, &tag, 1);
+	while ((text = next_piece(&template, pool, name, &len)) != NULL)
+		mix(h, text, len);
+	mix(h, "", 1);
+}
+
+static void
+mix_number(uint64_t *h, char tag, uint64_t n)
+{
+	char byte;
+	int i;
+
+	mix(h, &tag, 1);
+	for (i = 0; i < 64; i += 8) {
+		byte = (char)(n >> i & 0xff);
+		mix(h, &byte, 1);
+	}
+}
+
+uint64_t
+conf_fingerprint(const struct conf_pool *pool, const struct conf_app *app, const char *name)
+{
+	uint64_t h = 14695981039346656037U;
+	const struct conf_rlimit *rl;
+	const struct conf_cgroup *cg;
+	const struct conf_env *e;
+	char **s;
+
+	mix_template(&h, 'u', pool->user, pool, name);
+	mix_template(&h, 'g', pool->group, pool, name);
+	for (s = pool->groups; s != NULL && *s != NULL; s++)
+		mix_text(&h, 'G', *s);
+	mix_template(&h, 'd', pool->directory, pool, name);
+	mix_template(&h, 'c', pool->chroot, pool, name);
+	mix_number(&h, 'm', pool->umask);
+	mix_number(&h, 'n', (uint64_t)pool->nice);
+	for (rl = pool->rlimits; rl != NULL; rl = rl->next) {
+		mix_number(&h, 'r', (uint64_t)rl->resource);
+		mix_number(&h, 's', rl->limit.rlim_cur);
+		mix_number(&h, 'h', rl->limit.rlim_max);
+	}
+	for (cg = pool->cgroups; cg != NULL; cg = cg->next) {
+		mix_text(&h, 'k', cg->key);
+		mix_template(&h, 'v', cg->value, pool, name);
+	}
+	mix_template(&h, 'l', pool->error_log, pool, name);
+	for (s = app->argv; *s != NULL; s++)
+		mix_text(&h, 'a', *s);
+	mix_number(&h, 'C', (uint64_t)app->connections);
+	/* In spawn.c's order, in which a later one wins: what is the same here becomes the same environment. */
+	for (e = app->env; e != NULL; e = e->next) {
+		mix_text(&h, 'E', e->name);
+		mix_text(&h, '=', e->value);
+	}
+	for (e = pool->env; e != NULL; e = e->next) {
+		mix_text(&h, 'E', e->name);
+		mix_template(&h, '=', e->value, pool, name);
+	}
+	return h;
+}
+
 /* ---- zfpm -t ------------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 3, 4))) static void
+warn_at(const char *file, int line, const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "%s:%d: warning: ", file, line);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	putc('\n', stderr);
+}
 
 static void
 summarize_listen(const struct conf_listen *l)
@@ -2123,6 +2448,16 @@ shadows(const struct conf_pool *a, const struct conf_pool *b)
 	    strcmp(a_tail, b_tail + b_len - a_len) == 0 && b->name[a->star] != '.';
 }
 
+static int
+min_workers_of_all(const struct conf *conf)
+{
+	int i, n = 0;
+
+	for (i = 0; i < conf->npools; i++)
+		n += conf->pools[i]->min_workers;
+	return n;
+}
+
 static void
 warn_of_pools(const struct conf *conf)
 {
@@ -2143,6 +2478,9 @@ warn_of_pools(const struct conf *conf)
 			warn_at((*b)->file, (*b)->line, "pool %s: is never used: pool %s at %s:%d matches all its names",
 			    (*b)->name, (*a)->name, (*a)->file, (*a)->line);
 	}
+	if (min_workers_of_all(conf) == conf->max_workers)
+		fprintf(stderr, "%s: warning: min_workers of the pools leave nothing of max_workers %d: any other process is in "
+		    "the place of one of them\n", conf->file, conf->max_workers);
 	if (conf->npools == 0)
 		fprintf(stderr, "%s: warning: there is no pool\n", conf->file);
 }
@@ -2170,6 +2508,9 @@ conf_summary(const struct conf *conf)
 	printf(", %d app%s, %d listen%s\n", conf->napps, plural(conf->napps), nlistens, plural(nlistens));
 	for (l = conf->listens; l != NULL; l = l->next)
 		summarize_listen(l);
+	printf("control %s\n", conf->control);
+	if (min_workers_of_all(conf) > 0)
+		printf("min_workers: %d of max_workers %d are started ahead\n", min_workers_of_all(conf), conf->max_workers);
 	for (i = 0; i < conf->napps; i++) {
 		app = (const struct app_draft *)conf->apps[i];
 		printf("app %s: %s, %d pool%s\n", app->app.name, app->app.argv[0], app->npools, plural(app->npools));
