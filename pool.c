@@ -38,8 +38,8 @@ static int		 total;			/* workers of all pools that have not exited */
 static int		 by_state[WORKER_GONE + 1];	/* of them */
 static uint32_t		 next_worker;
 static const char	*closing;		/* why nothing is started any more */
-static bool		 released;		/* there is a next router: nothing is started here any more */
-static bool		 giving;		/* and it takes what becomes idle */
+static bool		 starting;		/* workers may be started: not before all is known that earlier routers had, nor when there is a next one */
+static bool		 giving;		/* there is a next router that takes what becomes idle */
 static struct counters	**exact;		/* of the configured pools, by index; NULL: none yet */
 struct counters		 all_counters;
 
@@ -840,24 +840,6 @@ pool_renew(const char *name)
 	}
 }
 
-void
-pool_start_ahead(void)
-{
-	struct pool *p;
-	int i;
-
-	for (i = 0; i < conf->npools; i++) {
-		if (conf->pools[i]->min_workers == 0)
-			continue;
-		if ((p = pool_get(conf->pools[i]->name)) == NULL) {
-			log_warn("pool %s", conf->pools[i]->name);
-			continue;
-		}
-		p->requests--;		/* it stays, for it has min_workers */
-		set_ahead(p);
-	}
-}
-
 /* ---- from one router to the next ------------------------------------------------------------ */
 
 void
@@ -865,7 +847,7 @@ pool_hand_over(bool on)
 {
 	struct worker *w;
 
-	released = true;
+	starting = false;
 	giving = on;
 	for (w = lru_first; on && w != NULL; w = w->lru_next)
 		add_chore(w);
@@ -933,10 +915,64 @@ pool_stopped(struct worker *w)
 	}
 }
 
-bool
-pool_any_workers(void)
+int
+pool_set_error_log(const char *name, int fd)
 {
-	return total > 0;
+	struct pool *p;
+
+	if ((p = pool_find(name)) == NULL)
+		return -1;
+	if (p->error_log_fd != -1)
+		close(p->error_log_fd);
+	p->error_log_fd = fd;
+	p->error_log_ms = 0;
+	return 0;
+}
+
+void
+pool_add_counters(const char *name, const struct counters *c)
+{
+	uint64_t *to = (uint64_t *)&all_counters;
+	const uint64_t *from = (const uint64_t *)c;
+	const struct conf_pool *cp;
+	struct pool *p;
+	size_t i;
+
+	if (name[0] != '\0') {
+		/* Of a pattern's pool they are known as long as that lives. */
+		if ((p = pool_find(name)) != NULL)
+			to = (uint64_t *)p->counters;
+		else if (!conf_name_ok(name) || (cp = conf_find(conf, name)) == NULL || cp->star != -1)
+			return;
+		else if (exact[cp->index] != NULL || (exact[cp->index] = calloc(1, sizeof(*c))) != NULL)
+			to = (uint64_t *)exact[cp->index];
+		else
+			return;
+	}
+	for (i = 0; i < sizeof(*c) / sizeof(*to); i++)
+		to[i] += from[i];
+}
+
+void
+pool_forget_counters(void)
+{
+	struct pool *p;
+	size_t b;
+	int i;
+
+	memset(&all_counters, 0, sizeof(all_counters));
+	for (i = 0; i < conf->npools; i++)
+		if (exact[i] != NULL)
+			memset(exact[i], 0, sizeof(*exact[i]));
+	for (b = 0; b < POOL_BUCKETS; b++)
+		for (p = pool_hash[b]; p != NULL; p = p->hash_next)
+			memset(p->counters, 0, sizeof(*p->counters));
+}
+
+bool
+pool_own_workers(void)
+{
+	return total > by_state[WORKER_ELSEWHERE];
 }
 
 void
@@ -960,16 +996,43 @@ pool_totals(struct totals *t)
 	t->counters = all_counters;
 }
 
-void
-pool_close(const char *reason)
+/* Something has changed for every pool. */
+static void
+look_at_all(void)
 {
 	struct pool *p;
 	size_t i;
 
-	closing = reason;
 	for (i = 0; i < POOL_BUCKETS; i++)
 		for (p = pool_hash[i]; p != NULL; p = p->hash_next)
 			set_ready(p);
+}
+
+void
+pool_go(void)
+{
+	struct pool *p;
+	int i;
+
+	starting = true;
+	look_at_all();
+	for (i = 0; i < conf->npools; i++) {
+		if (conf->pools[i]->min_workers == 0)
+			continue;
+		if ((p = pool_get(conf->pools[i]->name)) == NULL) {
+			log_warn("pool %s", conf->pools[i]->name);
+			continue;
+		}
+		p->requests--;		/* it stays, for it has min_workers */
+		set_ahead(p);
+	}
+}
+
+void
+pool_close(const char *reason)
+{
+	closing = reason;
+	look_at_all();
 }
 
 /* ---- decisions ---------------------------------------------------------------------------------- */
@@ -1088,8 +1151,8 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		take(p, a, s);
 		return POOL_SERVE;
 	}
-	if (released && closing == NULL)
-		return POOL_NOTHING;	/* it waits in the next router, as soon as it can go there */
+	if (!starting && closing == NULL)
+		return POOL_NOTHING;
 	if (closing != NULL || a->retry_ms > now_ms) {
 		if (closing == NULL && a->alive > 0)
 			return POOL_NOTHING;	/* one that lives will come to it */
@@ -1139,7 +1202,7 @@ start_ahead(struct pool_step *s, int64_t now_ms)
 {
 	struct pool *p;
 
-	if (closing != NULL || released)
+	if (closing != NULL || !starting)
 		return POOL_NOTHING;
 	while ((p = ahead_first) != NULL && nahead < AHEAD_MAX && total < conf->max_workers && nstarved == 0) {
 		ahead_first = p->ahead_next;

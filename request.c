@@ -230,8 +230,13 @@ request_new(int fd, const struct conf_listen *listen, int64_t now_ms)
 static void
 request_reset(struct request *r)
 {
-	if (r->pool != NULL)
+	if (r->pool != NULL) {
+		r->pool->counters->bytes_in += (uint64_t)(r->stdin_len + r->data_len);
+		r->pool->counters->bytes_out += (uint64_t)r->stdout_len;
+		all_counters.bytes_in += (uint64_t)(r->stdin_len + r->data_len);
+		all_counters.bytes_out += (uint64_t)r->stdout_len;
 		pool_release(r->pool);
+	}
 	r->pool = NULL;
 	r->app = 0;
 	chain_free(&r->up);
@@ -261,7 +266,7 @@ request_free(struct request *r)
 static void
 log_request(const struct request *r, int64_t now_ms, const char *text)
 {
-	char worker[32] = "", script[sizeof(((struct about *)0)->script) + 16] = "";
+	char worker[32] = "", script[sizeof(r->about.script) + 16] = "";
 	double seconds = (double)(now_ms - r->start_ms) / 1000;
 
 	if (r->pid != 0)
@@ -271,6 +276,9 @@ log_request(const struct request *r, int64_t now_ms, const char *text)
 	log_warnx("pool %s: %s%s (%s %s%s, %.3fs)", r->pool_name[0] != '\0' ? r->pool_name : "-", worker, text,
 	    r->about.method[0] != '\0' ? r->about.method : "-", r->about.uri[0] != '\0' ? r->about.uri : "-", script, seconds);
 }
+
+/* Count for the pool, where it is known, and for all. */
+#define COUNT_REQUEST(r, what)	((void)((r)->pool != NULL && (r)->pool->counters->what++), all_counters.what++)
 
 /* The last word to the web server about this request has been put into the chain. */
 static void
@@ -320,6 +328,7 @@ request_fail(struct request *r, int64_t now_ms, const char *headers, const char 
 	int n;
 
 	log_request(r, now_ms, text);
+	COUNT_REQUEST(r, failed);
 	chain_free(&r->up);
 	if (r->web_fd == -1) {
 		give_up(r);
@@ -664,6 +673,38 @@ strip_chroot(struct request *r)
 	}
 }
 
+/* Find the pool and app of these names: 0, or ENOENT (no such pool), EINVAL (no such app of it), ENOMEM. */
+static int
+find_pool(struct request *r)
+{
+	const struct conf_pool *cp;
+
+	if ((r->pool = pool_get(r->pool_name)) == NULL)
+		return errno;
+	if (r->app_name[0] == '\0')
+		return 0;
+	cp = r->pool->conf;
+	for (r->app = 0; r->app < cp->napps; r->app++)
+		if (strcmp(cp->apps[r->app]->name, r->app_name) == 0)
+			return 0;
+	r->app = 0;
+	return EINVAL;
+}
+
+static void
+fail_unknown(struct request *r, int error, int64_t now_ms)
+{
+	char text[POOL_NAME_LEN + sizeof(r->app_name) + 64];
+
+	if (error == ENOENT)
+		snprintf(text, sizeof(text), "Unknown pool '%s'", r->pool_name);
+	else if (error == EINVAL)
+		snprintf(text, sizeof(text), "Unknown application '%s' in pool '%s'", r->app_name, r->pool_name);
+	else
+		snprintf(text, sizeof(text), "Cannot make pool '%s': %s", r->pool_name, strerror(error));
+	request_fail(r, now_ms, STATUS_500, text);
+}
+
 /* PARAMS are complete: find out whether this may be served, and by which pool and app. */
 static void
 params_end(struct request *r, int64_t now_ms)
@@ -671,9 +712,10 @@ params_end(struct request *r, int64_t now_ms)
 	const struct conf_app *app;
 	const struct conf_pool *cp;
 	struct block *b;
-	char text[sizeof(((struct about *)0)->script) + 128];
+	char text[sizeof(r->about.script) + 128];
 	size_t len, n;
 	char **ext;
+	int error;
 
 	if (r->partial > 0 || r->pair_left > 0) {
 		broken(r, "PARAMS end in the middle of a pair");
@@ -689,24 +731,11 @@ params_end(struct request *r, int64_t now_ms)
 		request_fail(r, now_ms, STATUS_400, "CONTENT_LENGTH or FCGI_DATA_LENGTH is no length");
 		return;
 	}
-	if ((r->pool = pool_get(r->pool_name)) == NULL) {
-		if (errno == ENOENT)
-			snprintf(text, sizeof(text), "Unknown pool '%s'", r->pool_name);
-		else
-			snprintf(text, sizeof(text), "Cannot make pool '%s': %s", r->pool_name, strerror(errno));
-		request_fail(r, now_ms, STATUS_500, text);
+	if ((error = find_pool(r)) != 0) {
+		fail_unknown(r, error, now_ms);
 		return;
 	}
 	cp = r->pool->conf;
-	if (r->app_name[0] != '\0') {
-		for (r->app = 0; r->app < cp->napps && strcmp(cp->apps[r->app]->name, r->app_name) != 0; r->app++)
-			;
-		if (r->app == cp->napps) {
-			snprintf(text, sizeof(text), "Unknown application '%s' in pool '%s'", r->app_name, r->pool_name);
-			request_fail(r, now_ms, STATUS_500, text);
-			return;
-		}
-	}
 	app = cp->apps[r->app];
 	if ((app->roles & 1u << r->role) == 0) {
 		snprintf(text, sizeof(text), "Application '%s' does not serve role %u", app->name, r->role);
@@ -998,6 +1027,8 @@ web_gone(struct request *r, int64_t now_ms)
 	bool goes_on = (r->state == REQ_RELAY && r->body_done && r->pool->conf->on_server_close == SERVER_CLOSE_FINISH &&
 	    !aborted(r)) || r->state == REQ_LOST;
 
+	if (r->active && r->state != REQ_IDLE)
+		COUNT_REQUEST(r, aborted);
 	if (r->active)
 		log_debug("pool %s: web server closed the connection (%s %s)%s", r->pool_name, r->about.method, r->about.uri,
 		    goes_on ? ", the script goes on" : "");
@@ -1077,6 +1108,7 @@ web_step(struct request *r, int64_t now_ms)
 		return;
 	case VERDICT_ABORT:
 		log_debug("pool %s: aborted by the web server (%s %s)", r->pool_name, r->about.method, r->about.uri);
+		COUNT_REQUEST(r, aborted);
 		withdraw(r, now_ms);
 		request_end(r, FCGI_REQUEST_COMPLETE, now_ms);
 		break;
@@ -1093,6 +1125,7 @@ web_step(struct request *r, int64_t now_ms)
 		if (pool_queue(r) == -1) {
 			snprintf(text, sizeof(text), "Queue is full (%d requests) while waiting for FCGI process to become available",
 			    r->pool->queued);
+			COUNT_REQUEST(r, queue_full);
 			request_fail(r, now_ms, STATUS_503, text);
 		} else {
 			r->queued_ms = now_ms;
@@ -1276,6 +1309,7 @@ log_slow(const struct request *r, int64_t now_ms)
 
 	if (slow_ms == 0 || now_ms - r->queued_ms < slow_ms)
 		return;
+	COUNT(r->pool, slow);
 	log_warnx("pool %s: worker %ld: slow: waited %.3fs, ran %.3fs (%s %s, script %s, %lld bytes in, %lld bytes out)", r->pool_name,
 	    (long)r->pid, (double)(r->relay_ms - r->queued_ms) / 1000, (double)(now_ms - r->relay_ms) / 1000,
 	    r->about.method[0] != '\0' ? r->about.method : "-", r->about.uri[0] != '\0' ? r->about.uri : "-", r->about.script[0] != '\0' ? r->about.script : "-",
@@ -1289,6 +1323,7 @@ app_ended(struct request *r, bool clean, int64_t now_ms)
 	struct link *l = r->link;
 
 	log_slow(r, now_ms);
+	COUNT(r->pool, requests);
 	/* An answer before the whole request was taken, or rubbish after it: this connection is out of step. */
 	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited) {
 		close(l->fd);
@@ -1318,13 +1353,13 @@ app_lost(struct request *r, int64_t now_ms)
 		/* It ended without having read its first request, not even one without a body: no request's fault. */
 		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(r->exit_status));
 		pool_failed(w, reason, now_ms);
-		pool_overdue(l);
+		pool_overdue(l, END_DIED);
 		request_refuse(r, reason, now_ms);
 		return;
 	}
 	if (r->exited) {
 		snprintf(text, sizeof(text), "FCGI process %ld %s", (long)r->pid, log_wait_status(r->exit_status));
-		pool_overdue(l);
+		pool_overdue(l, END_DIED);
 	} else {
 		snprintf(text, sizeof(text), "FCGI process %ld closed the connection", (long)r->pid);
 		pool_put(l, false, now_ms);
@@ -1339,7 +1374,7 @@ app_rubbish(struct request *r, int64_t now_ms)
 	char text[128];
 
 	snprintf(text, sizeof(text), "FCGI process %ld sent a record that is not FastCGI", (long)r->pid);
-	pool_overdue(r->link);
+	pool_overdue(r->link, END_DIED);
 	r->link = NULL;
 	request_fail(r, now_ms, r->answered ? NULL : STATUS_500, text);
 }
@@ -1578,7 +1613,7 @@ request_timeout(struct request *r, int64_t now_ms)
 	case WHY_REQUEST:
 		/* The worker is overdue: it has to go. */
 		if (r->link != NULL)
-			pool_overdue(r->link);
+			pool_overdue(r->link, END_TIMEOUT);
 		r->link = NULL;
 		break;
 	case WHY_WAIT:
@@ -1592,6 +1627,7 @@ request_timeout(struct request *r, int64_t now_ms)
 		r->state = REQ_DEAD;
 		return;
 	}
+	COUNT_REQUEST(r, timeouts[expired[why].kind]);
 	if (why == WHY_SERVER_WRITE || r->state == REQ_IDLE || (why == WHY_REQUEST && r->state == REQ_DRAIN)) {
 		/* It takes nothing, or has asked for nothing, so there is nobody to tell. */
 		log_request(r, now_ms, text);
@@ -1601,6 +1637,69 @@ request_timeout(struct request *r, int64_t now_ms)
 	request_fail(r, now_ms, r->answered ? NULL : STATUS_500, text);
 	if (why == WHY_SERVER_READ)
 		r->keep = false;	/* whatever it still sends, later, belongs to nothing */
+	if (r->state == REQ_DRAIN)
+		web_write(r, now_ms);
+}
+
+/* ---- from one router to the next ------------------------------------------------------------------------------- */
+
+bool
+request_movable(const struct request *r)
+{
+	const struct fcgi_reader *reader = &r->web_reader;
+
+	if (r->web_fd == -1 || r->down.len > 0 || r->values != NULL)
+		return false;
+	if (r->state == REQ_IDLE)
+		return !r->web_eof && fcgi_at_boundary(reader);
+	if (r->state != REQ_QUEUED)
+		return false;
+	/* A part of a record that is collected here can not be left behind. */
+	return reader->hdr_len < FCGI_HEADER_LEN || (reader->id != 0 && reader->type != FCGI_BEGIN_REQUEST);
+}
+
+void
+request_moved(struct request *r)
+{
+	if (r->state == REQ_QUEUED)
+		pool_unqueue(r);
+	r->stdin_len = r->stdout_len = r->data_len = 0;	/* counted where it is now */
+	r->state = REQ_DEAD;
+}
+
+int
+request_append(struct request *r, const uint8_t *data, size_t len)
+{
+	struct block *b;
+	size_t n;
+
+	while (len > 0) {
+		if ((b = chain_room(&r->up, 1)) == NULL)
+			return -1;
+		n = BLOCK_DATA - b->tail < len ? BLOCK_DATA - b->tail : len;
+		memcpy(b->data + b->tail, data, n);
+		b->tail += (uint32_t)n;
+		r->up.len += n;
+		data += n;
+		len -= n;
+	}
+	return 0;
+}
+
+void
+request_arrived(struct request *r, int64_t now_ms)
+{
+	int error;
+
+	if (r->state != REQ_QUEUED)
+		return;
+	r->state = REQ_BODY;		/* until it has a place in a queue */
+	if ((error = find_pool(r)) == 0) {
+		r->state = REQ_QUEUED;
+		pool_queue_again(r);
+		return;
+	}
+	fail_unknown(r, error, now_ms);
 	if (r->state == REQ_DRAIN)
 		web_write(r, now_ms);
 }

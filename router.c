@@ -2,8 +2,9 @@
  * router.c: user zfpm, chrooted in a directory that holds the workers' sockets only.
  *
  * Owns the poll loop: which descriptor is in the set, whose turn it is, the
- * connections' acceptance, the workers' error pipes and the talk with the
- * master. Never opens a file, never spawns, never sends a signal.
+ * connections' acceptance, the workers' error pipes, the talk with the master, with
+ * the router before (heritage) and the one after (successor). Never opens a file,
+ * never spawns, never sends a signal.
  */
 #include <sys/types.h>
 #include <sys/resource.h>
@@ -32,6 +33,10 @@
 #define WATCH_MS	1000	/* how often error pipes are asked where they can not be polled at once */
 #define LINE_MS		1000	/* in this time a worker may log ... */
 #define LINES_MAX	200	/* ... so many lines; what it says beyond waits in its pipe */
+#define ERROR_LOG_MS	60000	/* an error_log that can not be written is told of that often */
+#define HAND_BATCH	256	/* packets of an earlier router in one turn */
+#define STATUS_MAX	8	/* status pages under way */
+#define STATUS_PIECES	4	/* of one, in one turn */
 
 /* What stands behind an entry of the poll set. */
 enum watch_kind {
@@ -41,6 +46,8 @@ enum watch_kind {
 	WATCH_WEB,		/* struct request, server side */
 	WATCH_APP,		/* struct request, application side */
 	WATCH_PROBE,		/* struct link of a worker that is leaving */
+	WATCH_HERITAGE,		/* struct heritage */
+	WATCH_STATUS,		/* struct page */
 };
 
 struct watch {
@@ -48,8 +55,19 @@ struct watch {
 	void		*owner;
 };
 
+/* A status page on its way to whoever asked for it. */
+struct page {
+	int		 fd;		/* ours to close; -1: none is under way */
+	int		 slot;
+	struct status	*status;
+	const char	*rest;		/* of the piece that is being written; NULL: another one is next */
+	size_t		 rest_len;
+};
+
 static const struct conf *conf;
+static struct status_info info;
 static int		 master_fd;
+static int		 log_fd;		/* the log file, if there is one: MSG_LOG puts another in its place */
 static int		 errors_fd;		/* os_watch of the error pipes; -1: ask once a second */
 static int64_t		 errors_ms;		/* next time to ask, if so */
 static struct pollfd	*pfds;			/* dense, edited in place */
@@ -62,7 +80,12 @@ static int		 nworkers;
 static int		 max_fds;
 static int64_t		 paused_ms;		/* the listeners wait for descriptors, at least until then; 0: they do not */
 static int64_t		 paused_log_ms;		/* this was last logged */
+static bool		 going;			/* the master has told all there was before us */
 static bool		 quitting;
+static bool		 released;		/* there is a next router, though it may be dead now */
+static int		 successor = -1;	/* the socket to it; -1: none (yet) */
+static struct heritage	*heritages;		/* earlier routers that still have something for us */
+static struct page	 pages[STATUS_MAX];
 static struct worker	**muted;		/* said too much: their pipes are not read until mute_ms */
 static int		 nmuted, muted_size;
 static int64_t		 mute_ms;
@@ -121,6 +144,12 @@ watch_remove(int *slot)
 	case WATCH_PROBE:
 		((struct link *)watches[i].owner)->slot = i;
 		break;
+	case WATCH_HERITAGE:
+		((struct heritage *)watches[i].owner)->slot = i;
+		break;
+	case WATCH_STATUS:
+		((struct page *)watches[i].owner)->slot = i;
+		break;
 	case WATCH_MASTER:
 	case WATCH_ERRORS:
 	case WATCH_LISTEN:
@@ -144,13 +173,29 @@ watch_set(int *slot, bool in, int fd, short events, enum watch_kind kind, void *
 	return 0;
 }
 
-/* Bring the poll set and the timer in line with what has become of a request. */
+/* The next router is gone. The master makes another one, and tells us. */
+static void
+successor_lost(void)
+{
+	log_debug("the next router is gone: %s", strerror(errno));
+	close(successor);
+	successor = -1;
+	pool_hand_over(false);
+}
+
+/* Bring the poll set and the timer in line with what has become of a request; give it away if it is the next router's. */
 static void
 sync_request(struct request *r, int64_t now_ms)
 {
 	struct link *l;
 	bool web, app;
 
+	if (successor != -1 && request_movable(r)) {
+		if (hand_request(successor, r) == 0)
+			request_moved(r);
+		else
+			successor_lost();
+	}
 	request_settle(r, now_ms);
 	l = r->link;
 	web = r->state != REQ_DEAD && r->web_fd != -1;
@@ -252,13 +297,25 @@ peer_allowed(const struct conf_listen *l, int fd)
 	return false;
 }
 
+/* A new connection, or one that an earlier router had. */
+static void
+add_request(struct request *r, int64_t now_ms)
+{
+	r->all_next = all;
+	if (all != NULL)
+		all->all_prev = r;
+	all = r;
+	nconnections++;
+	sync_request(r, now_ms);
+}
+
 static void
 accept_ready(const struct conf_listen *l, int64_t now_ms)
 {
 	struct request *r;
 	int fd, i;
 
-	for (i = 0; i < ACCEPT_BATCH && !quitting; i++) {
+	for (i = 0; i < ACCEPT_BATCH && !quitting && !released; i++) {
 		if (!fds_left()) {
 			listeners_pause(l, "no descriptors left", now_ms);
 			return;
@@ -279,12 +336,8 @@ accept_ready(const struct conf_listen *l, int64_t now_ms)
 			log_warn("listen %s: a connection", l->address);
 			return;
 		}
-		r->all_next = all;
-		if (all != NULL)
-			all->all_prev = r;
-		all = r;
-		nconnections++;
-		sync_request(r, now_ms);
+		info.accepted++;
+		add_request(r, now_ms);
 	}
 }
 
@@ -305,7 +358,7 @@ router_sweep(int64_t now_ms)
 		request_free(r);
 		nconnections--;
 	}
-	if (paused_ms != 0 && paused_ms <= now_ms && fds_left()) {
+	if (paused_ms != 0 && paused_ms <= now_ms && going && fds_left()) {
 		paused_ms = 0;
 		listeners_watch(POLLIN);
 	}
@@ -362,7 +415,7 @@ probe(struct worker *w)
 		return;			/* it does not listen any more; its exit, or its timer, is next */
 	shutdown(l->fd, SHUT_WR);
 	if ((l->slot = watch_add(l->fd, POLLIN, WATCH_PROBE, l)) == -1)
-		pool_retire(w);
+		pool_retire(w, END_DIED);
 }
 
 static void
@@ -401,6 +454,23 @@ serve(struct request *r, struct link *l, int64_t now_ms)
 	}
 }
 
+static void	 close_errors(struct worker *);
+
+/* It is idle, so the next router's: its descriptors first, then the master's consent. */
+static void
+give(struct worker *w)
+{
+	if (hand_worker(successor, w) == -1) {
+		successor_lost();
+		return;
+	}
+	tell_master(MSG_GIVE, w);
+	w->line_len = 0;		/* an unfinished line went along */
+	close_errors(w);
+	nworkers--;
+	pool_given(w);
+}
+
 /* Do what pool.c has decided, until there is nothing more to do. */
 static void
 dispatch(int64_t now_ms)
@@ -433,6 +503,9 @@ dispatch(int64_t now_ms)
 		case POOL_PROBE:
 			probe(s.worker);
 			break;
+		case POOL_GIVE:
+			give(s.worker);
+			break;
 		}
 	}
 }
@@ -442,10 +515,21 @@ dispatch(int64_t now_ms)
 static void
 log_error_line(struct worker *w)
 {
+	struct pool *p = w->pool;
+	int64_t now_ms;
+
 	w->line[w->line_len] = '\0';
-	if (w->line_len > 0)
-		log_info("pool %s: worker %ld: stderr: %s", w->pool->name, (long)w->pid, w->line);
+	if (w->line_len == 0)
+		return;
 	w->line_len = 0;
+	if (p->error_log_fd == -1) {
+		log_info("pool %s: worker %ld: stderr: %s", p->name, (long)w->pid, w->line);
+	} else if (log_to(p->error_log_fd, "pool %s: worker %ld: %s", p->name, (long)w->pid, w->line) == -1) {
+		now_ms = os_now_ms();
+		if (p->error_log_ms == 0 || now_ms - p->error_log_ms >= ERROR_LOG_MS)
+			log_warn("pool %s: error_log", p->name);
+		p->error_log_ms = now_ms;
+	}
 }
 
 static void
@@ -550,6 +634,329 @@ errors_ready(int64_t now_ms)
 	}
 }
 
+/* ---- the router before, and the one after --------------------------------------------------------------- */
+
+static void
+listeners_close(void)
+{
+	int i;
+
+	for (i = 0; i < npfds; i++)
+		if (watches[i].kind == WATCH_LISTEN && pfds[i].fd != -1) {
+			close(pfds[i].fd);
+			pfds[i].fd = -1;	/* ignored by poll() */
+		}
+}
+
+static void
+hand_all_counters(void)
+{
+	static const struct counters none;
+	const struct counters *c;
+	struct pool *p;
+	size_t b;
+	int i;
+
+	for (i = 0; successor != -1 && i < conf->npools; i++)
+		if ((c = pool_counters(conf->pools[i])) != NULL && memcmp(c, &none, sizeof(none)) != 0 &&
+		    hand_counters(successor, conf->pools[i]->name, c) == -1)
+			successor_lost();
+	for (b = 0; successor != -1 && b < POOL_BUCKETS; b++)
+		for (p = pool_bucket(b); successor != -1 && p != NULL; p = p->hash_next)
+			if (p->conf->star != -1 && hand_counters(successor, p->name, p->counters) == -1)
+				successor_lost();
+	if (successor != -1 && hand_counters(successor, "", &all_counters) == -1)
+		successor_lost();
+	if (successor != -1)
+		pool_forget_counters();
+}
+
+/*
+ * There is a next router at the other end of fd. Give it all that does not run here; what runs is finished
+ * here, and its connection and worker follow. The workers come first: with them known it can begin.
+ */
+static void
+hand_over(int fd, int64_t now_ms)
+{
+	struct request *r, *next;
+	struct worker *w;
+	struct pool *p;
+	bool again = released;
+	size_t b;
+	int i;
+
+	if (successor != -1)
+		close(successor);
+	successor = fd;
+	released = true;
+	listeners_close();
+	hand_all_counters();
+	pool_hand_over(true);
+	dispatch(now_ms);
+	for (b = 0; b < POOL_BUCKETS; b++)
+		for (p = pool_bucket(b); p != NULL; p = p->hash_next)
+			for (w = p->workers; successor != -1 && w != NULL; w = w->pool_next)
+				if (w->busy > 0 && hand_serving(successor, w) == -1)
+					successor_lost();
+	if (!again)
+		tell_master(MSG_RELEASED, NULL);
+	/* In the order in which they wait. */
+	for (b = 0; b < POOL_BUCKETS; b++)
+		for (p = pool_bucket(b); p != NULL; p = p->hash_next)
+			for (i = 0; i < p->conf->napps; i++)
+				for (r = p->apps[i].queue_first; r != NULL; r = next) {
+					next = r->queue_next;
+					sync_request(r, now_ms);
+				}
+	for (r = all; r != NULL; r = r->all_next)
+		if (r->state == REQ_IDLE)
+			sync_request(r, now_ms);
+}
+
+static void
+worker_handed(const struct handed *h)
+{
+	struct worker *w = pool_worker(h->worker);
+
+	int error_fd = h->error_fd, link_fd = h->link_fd;
+
+	if (w == NULL || w->state == WORKER_STARTING || w->error_fd != -1)
+		goto close;		/* it has exited meanwhile */
+	if (w->state == WORKER_ELSEWHERE) {
+		w->requests = h->requests;
+		w->start_ms = h->start_ms;
+		w->idle_ms = h->idle_ms;
+		w->closes = h->closes;
+		w->line_len = (int)strlen(h->line);
+		memcpy(w->line, h->line, (size_t)w->line_len);
+	}
+	/* The master's word may have been faster, when this came by way of two routers. */
+	if (w->links[0].fd == -1 && w->busy == 0 && (w->state == WORKER_ELSEWHERE || w->state == WORKER_IDLE)) {
+		w->links[0].fd = link_fd;
+		link_fd = -1;
+	}
+	w->error_fd = error_fd;
+	error_fd = -1;
+	if (released) {
+		/* It was under way when we were replaced ourselves: on to the one that gets it. */
+		if (successor != -1 && hand_worker(successor, w) == -1)
+			successor_lost();
+		if (w->links[0].fd != -1)
+			close(w->links[0].fd);
+		if (w->error_fd != -1)
+			close(w->error_fd);
+		w->links[0].fd = w->error_fd = -1;
+	} else if (w->error_fd != -1 && os_watch_add(errors_fd, w->error_fd, w) == -1) {
+		log_warn("pool %s: worker %ld: error pipe", w->pool->name, (long)w->pid);
+	}
+close:
+	if (error_fd != -1)
+		close(error_fd);
+	if (link_fd != -1)
+		close(link_fd);
+}
+
+static void
+worker_serves(const struct handed *h)
+{
+	struct worker *w = pool_worker(h->worker);
+
+	if (w == NULL || w->state != WORKER_ELSEWHERE)
+		return;
+	w->requests = h->requests;
+	w->elsewhere_ms = h->start_ms;
+	if (w->elsewhere == NULL && (w->elsewhere = malloc(sizeof(*w->elsewhere))) == NULL)
+		return;			/* status has less to say */
+	*w->elsewhere = *h->about;
+}
+
+static void
+request_handed(struct request *r, int64_t now_ms)
+{
+	if (r->state == REQ_IDLE && (quitting || !peer_allowed(r->listen, r->web_fd)))
+		r->state = REQ_DEAD;
+	if (r->state == REQ_DEAD) {
+		request_free(r);
+		return;
+	}
+	request_arrived(r, now_ms);
+	if (quitting)
+		request_last(r);
+	add_request(r, now_ms);
+}
+
+static void
+heritage_end(struct heritage *h)
+{
+	struct heritage **hp;
+
+	for (hp = &heritages; *hp != h; hp = &(*hp)->next)
+		;
+	*hp = h->next;
+	watch_remove(&h->slot);
+	close(h->sock);
+	free(h);
+}
+
+/* Take what an earlier router gives, at most so many packets; -1: all there are. */
+static void
+heritage_ready(struct heritage *h, int batch, int64_t now_ms)
+{
+	struct handed in;
+
+	while (batch == -1 || batch-- > 0)
+		switch (hand_get(h, &in, conf, now_ms)) {
+		case HAND_NOTHING:
+			return;
+		case HAND_END:
+			heritage_end(h);
+			return;
+		case HAND_NONSENSE:
+			log_warnx("the router before handed over something that can not be used");
+			break;
+		case HAND_WORKER:
+			worker_handed(&in);
+			break;
+		case HAND_SERVING:
+			worker_serves(&in);
+			break;
+		case HAND_REQUEST:
+			request_handed(in.request, now_ms);
+			break;
+		case HAND_COUNTERS:
+			pool_add_counters(in.pool, in.counters);
+			break;
+		case HAND_BYTES:
+			break;
+		}
+}
+
+static void
+heritage_new(int fd, int64_t now_ms)
+{
+	struct heritage *h;
+
+	(void)now_ms;
+	if (fd == -1 || (h = calloc(1, sizeof(*h))) == NULL) {
+		log_warnx("nothing can be taken over from the router before");
+		if (fd != -1)
+			close(fd);
+		return;
+	}
+	h->sock = fd;
+	if ((h->slot = watch_add(fd, POLLIN, WATCH_HERITAGE, h)) == -1) {
+		log_warnx("nothing can be taken over from the router before");
+		close(fd);
+		free(h);
+		return;
+	}
+	h->next = heritages;
+	heritages = h;
+}
+
+/* The master's word on a worker that an earlier router had. */
+static void
+take_over(const struct msg *msg, int64_t now_ms)
+{
+	struct worker *w = pool_worker(msg->worker);
+	struct heritage *h, *next;
+	struct pool *p = NULL;
+
+	if (w == NULL) {
+		if (msg->pool != NO_POOL && ((p = pool_get(msg->text)) == NULL || msg->app >= (uint32_t)p->conf->napps)) {
+			log_warn("pool %s: worker %ld can not be taken over", msg->text, (long)msg->pid);
+			if (p != NULL)
+				pool_release(p);
+			return;
+		}
+		w = pool_adopt(msg->worker, (pid_t)msg->pid, p, (int)msg->app, (enum take)msg->value, now_ms);
+		if (p != NULL)
+			pool_release(p);
+		if (w == NULL) {
+			log_warn("pool %s: worker %ld can not be taken over", msg->text, (long)msg->pid);
+			return;
+		}
+		nworkers++;
+	}
+	if (msg->value != TAKE_IDLE && msg->value != TAKE_STOPPED)
+		return;
+	/* What belongs to it was sent before the master was asked, so it is here. */
+	for (h = heritages; w->error_fd == -1 && h != NULL; h = next) {
+		next = h->next;
+		heritage_ready(h, -1, now_ms);
+	}
+	if (msg->value == TAKE_IDLE)
+		pool_taken(w, now_ms);
+	else
+		pool_stopped(w);
+}
+
+/* ---- status ------------------------------------------------------------------------------------------------ */
+
+static void
+page_end(struct page *pg)
+{
+	watch_remove(&pg->slot);
+	close(pg->fd);
+	pg->fd = -1;
+	status_free(pg->status);
+}
+
+/* Write on, as far as the reader takes it. */
+static void
+page_ready(struct page *pg, int64_t now_ms)
+{
+	int pieces = 0;
+	ssize_t n;
+
+	for (;;) {
+		if (pg->rest == NULL) {
+			if (pieces++ == STATUS_PIECES)
+				return;
+			if ((pg->rest = status_next(pg->status, &pg->rest_len, now_ms)) == NULL) {
+				page_end(pg);
+				return;
+			}
+		}
+		if ((n = write(pg->fd, pg->rest, pg->rest_len)) == -1) {
+			if (errno == EAGAIN || errno == EINTR)
+				return;
+			page_end(pg);	/* it has seen enough */
+			return;
+		}
+		pg->rest += n;
+		if ((pg->rest_len -= (size_t)n) == 0)
+			pg->rest = NULL;
+	}
+}
+
+static void
+page_new(int fd, enum status_format format, const char *pool)
+{
+	struct page *pg = NULL;
+	int i;
+
+	for (i = 0; i < STATUS_MAX; i++)
+		if (pages[i].fd == -1)
+			pg = &pages[i];
+	if (fd == -1 || pg == NULL || fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
+		goto fail;
+	info.connections = nconnections;
+	if ((pg->status = status_new(conf, format, pool, &info)) == NULL)
+		goto fail;
+	if ((pg->slot = watch_add(fd, POLLOUT, WATCH_STATUS, pg)) == -1) {
+		status_free(pg->status);
+		goto fail;
+	}
+	pg->fd = fd;
+	pg->rest = NULL;
+	return;
+fail:
+	log_warnx("status: %s", pg == NULL ? "too many pages at a time" : "no memory");
+	if (fd != -1)
+		close(fd);
+}
+
 /* ---- the master --------------------------------------------------------------------------------------- */
 
 /* Accept no more; with refuse, answer what waits; leave when the last request is done. */
@@ -557,14 +964,9 @@ static void
 quit(bool refuse)
 {
 	struct request *r;
-	int i;
 
 	quitting = true;
-	for (i = 0; i < npfds; i++)
-		if (watches[i].kind == WATCH_LISTEN && pfds[i].fd != -1) {
-			close(pfds[i].fd);
-			pfds[i].fd = -1;	/* ignored by poll() */
-		}
+	listeners_close();
 	for (r = all; r != NULL; r = r->all_next) {
 		request_last(r);
 		sync_request(r, os_now_ms());
@@ -592,11 +994,11 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 	for (i = 0; w->error_fd != -1 && i < LINES_MAX && read_errors(w); i++)
 		;
 	close_errors(w);
-	if (w->state != WORKER_STOPPING || w->busy > 0)
+	if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
 		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
 		    (unsigned long long)w->requests);
 	/* Ended by itself, at once, and before it served anybody: it could not start. */
-	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && ended_by_itself(status) &&
+	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && ended_by_itself(status) &&
 	    now_ms - w->idle_ms < START_MS) {
 		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(status));
 		pool_failed(w, reason, now_ms);
@@ -646,7 +1048,8 @@ master_ready(int64_t now_ms)
 			close_links(w);
 			close_errors(w);
 			nworkers--;
-			if (w->state != WORKER_STOPPING)
+			/* No text: nothing was wrong with it, it is not ours any more. */
+			if (w->state != WORKER_STOPPING && msg.text[0] != '\0')
 				pool_failed(w, msg.text, now_ms);
 			pool_gone(w);
 			break;
@@ -656,6 +1059,45 @@ master_ready(int64_t now_ms)
 			break;
 		case MSG_QUIT:
 			quit(msg.value != 0);
+			break;
+		case MSG_HANDOVER:
+			if (fd == -1)
+				break;
+			hand_over(fd, now_ms);
+			fd = -1;
+			break;
+		case MSG_HEIR:
+			heritage_new(fd, now_ms);
+			fd = -1;
+			break;
+		case MSG_TAKE:
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			take_over(&msg, now_ms);
+			break;
+		case MSG_GO:
+			going = true;
+			if (!quitting && !released) {
+				listeners_watch(POLLIN);
+				pool_go();
+			}
+			break;
+		case MSG_LOG:
+			if (fd != -1)
+				dup2(fd, log_fd);
+			break;
+		case MSG_ERROR_LOG:
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			if (pool_set_error_log(msg.text, fd) == 0)
+				fd = -1;
+			break;
+		case MSG_RETIRE:
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			pool_renew(msg.text);
+			break;
+		case MSG_STATUS:
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			page_new(fd, (enum status_format)msg.value, msg.text);
+			fd = -1;
 			break;
 		default:
 			fatalx("unknown message %u from the master", msg.type);
@@ -704,9 +1146,9 @@ timers_ready(int64_t now_ms)
 				log_warnx("pool %s: worker %ld: did not come back within %llds of losing its request", w->pool->name,
 				    (long)w->pid, (long long)w->pool->conf->timeout_ms[TIMEOUT_APP] / 1000);
 				close_links(w);
-				pool_retire(w);
-			} else if (w->state == WORKER_IDLE && w->busy == 0) {
-				pool_retire(w);
+				pool_retire(w, END_TIMEOUT);
+			} else {
+				pool_idle_too_long(w);
 			}
 			break;
 		case TIMER_POOL:
@@ -781,6 +1223,15 @@ turn(void)
 		case WATCH_PROBE:
 			probe_ready(watches[i].owner, now_ms);
 			break;
+		case WATCH_HERITAGE:
+			if (!going)	/* what it belongs to has to be known first */
+				master_ready(now_ms);
+			if (i < npfds && watches[i].kind == WATCH_HERITAGE)
+				heritage_ready(watches[i].owner, HAND_BATCH, now_ms);
+			break;
+		case WATCH_STATUS:
+			page_ready(watches[i].owner, now_ms);
+			break;
 		}
 		dispatch(now_ms);
 	}
@@ -791,8 +1242,17 @@ turn(void)
 	router_sweep(now_ms);
 }
 
+/* Is there nothing left to do, now or later? */
+static bool
+finished(void)
+{
+	if (all != NULL || heritages != NULL)
+		return false;
+	return quitting || (released && !pool_own_workers());
+}
+
 void
-router_run(const struct conf *c, int fd, uint32_t first_worker)
+router_run(const struct conf *c, int fd, uint32_t first_worker, int log, const struct status_info *si)
 {
 	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE };
 	struct conf_listen *l;
@@ -802,6 +1262,12 @@ router_run(const struct conf *c, int fd, uint32_t first_worker)
 
 	conf = c;
 	master_fd = fd;
+	log_fd = log;
+	info = *si;
+	info.max_workers = conf->max_workers;
+	info.npools = conf->npools;
+	for (i = 0; i < STATUS_MAX; i++)
+		pages[i].fd = pages[i].slot = -1;
 	log_process("router");
 	os_title("zfpm: router");
 	/* From a terminal or a service manager these reach us too; the master says when to leave. */
@@ -827,10 +1293,12 @@ router_run(const struct conf *c, int fd, uint32_t first_worker)
 	if (watch_add(master_fd, POLLIN, WATCH_MASTER, NULL) == -1 || watch_add(errors_fd, POLLIN, WATCH_ERRORS, NULL) == -1)
 		fatal("poll set");
 	for (l = conf->listens; l != NULL; l = l->next)
-		if (watch_add(l->fd, POLLIN, WATCH_LISTEN, l) == -1)
+		if (watch_add(l->fd, 0, WATCH_LISTEN, l) == -1)	/* until MSG_GO */
 			fatal("poll set");
-	while (!quitting || all != NULL)
+	while (!finished())
 		turn();
+	if (successor != -1)
+		hand_all_counters();
 	log_debug("done");
 	exit(0);
 }

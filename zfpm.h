@@ -390,10 +390,12 @@ _Noreturn void	 guard_run(int master);
 /* ---- router.c: user zfpm, chrooted. The poll loop ---------------------------- */
 
 /*
- * In the forked child, when root is given up: route until told to quit, or until the
- * master is gone. first_worker is the first number of a worker that no router before has used.
+ * In the forked child, when root is given up: take what the routers before leave, wait for MSG_GO, and route until told
+ * to quit, until a next router has got everything, or until the master is gone. first_worker is the first number
+ * of a worker that no router before has used; log_fd the descriptor that the log is written to.
  */
-_Noreturn void router_run(const struct conf *, int master_fd, uint32_t first_worker);
+struct status_info;
+_Noreturn void router_run(const struct conf *, int master_fd, uint32_t first_worker, int log_fd, const struct status_info *);
 
 /* ---- timeout.c: the earliest deadline ------------------------------------------ */
 
@@ -625,11 +627,17 @@ void		 pool_given(struct worker *);
 struct worker	*pool_adopt(uint32_t number, pid_t pid, struct pool *, int app, enum take, int64_t now_ms);
 /* It is ours now, idle, with the connections and the history that the earlier router had. */
 void		 pool_taken(struct worker *, int64_t now_ms);
+/* Its error log from now on (-1: zfpm's own log), which is the pool's to close then: 0. -1: there is no such pool. */
+int		 pool_set_error_log(const char *name, int fd);
+/* Counters that an earlier router had, of one pool, or (name empty) of all together; and all of ours back to 0. */
+void		 pool_add_counters(const char *name, const struct counters *);
+void		 pool_forget_counters(void);
 /* The master is stopping it, since its settings have changed. */
 void		 pool_stopped(struct worker *);
-bool		 pool_any_workers(void);
-/* Start, ahead of any request, what min_workers asks for. */
-void		 pool_start_ahead(void);
+/* Has any worker that is not with an earlier router? */
+bool		 pool_own_workers(void);
+/* All that earlier routers had is known: start workers as they are needed, and what min_workers asks for. */
+void		 pool_go(void);
 
 /* For status: the living pools, bucket by bucket (pool->hash_next), and what they are together. */
 #define POOL_BUCKETS	8192
@@ -811,6 +819,13 @@ void		 request_refuse(struct request *, const char *reason, int64_t now_ms);
 void		 request_worker_exited(struct request *, int status, int64_t now_ms);
 /* Its timer is due. */
 void		 request_timeout(struct request *, int64_t now_ms);
+/* May it go to the next router as it is? (Idle, or in a queue, and nothing half done.) */
+bool		 request_movable(const struct request *);
+/* It has gone there: REQ_DEAD here. */
+void		 request_moved(struct request *);
+/* It has come from there, all but the place in a queue. Call once its bytes (request_append(): 0, or -1 without memory) are there. */
+void		 request_arrived(struct request *, int64_t now_ms);
+int		 request_append(struct request *, const uint8_t *, size_t);
 /* Accept no further request on this connection. */
 void		 request_last(struct request *);
 /* Nothing can be done for it any more: REQ_DEAD. */
@@ -829,13 +844,50 @@ int		 request_connect(const struct worker *);
  */
 #define HANDOVER_VERSION	1
 
+/* Give the worker's error pipe and connection and what it is known for to the next router. 0, or -1 with errno: it stays. */
+int		 hand_worker(int sock, const struct worker *);
+/* Say what a worker that stays here is doing. */
+int		 hand_serving(int sock, const struct worker *);
+/* Give the connection with the request that waits on it, if any (request_movable()). */
+int		 hand_request(int sock, const struct request *);
+/* Give what has been counted. pool: its name. */
+int		 hand_counters(int sock, const char *pool, const struct counters *);
+
 enum hand_type {
-	HAND_WORKER = 1,	/* struct hand_worker; its error pipe and its connection as descriptors */
-	HAND_SERVING,		/* struct hand_serving: what a worker that stays with us is doing */
-	HAND_REQUEST,		/* struct hand_request; the web server's connection as descriptor */
-	HAND_BYTES,		/* bytes that go up with the HAND_REQUEST before */
-	HAND_COUNTERS,		/* struct hand_counters */
+	HAND_NOTHING,		/* no more now */
+	HAND_END,		/* the earlier router has given all, or died */
+	HAND_NONSENSE,		/* what came can not be true, or there is no memory for it; the rest still counts */
+	HAND_WORKER,
+	HAND_SERVING,
+	HAND_REQUEST,
+	HAND_COUNTERS,
+	HAND_BYTES,		/* inside handover.c: they belong to the HAND_REQUEST before */
 };
+
+/* An earlier router. */
+struct heritage {
+	struct heritage	*next;
+	int		 sock;		/* ours to close */
+	int		 slot;		/* in the router's poll set */
+	struct request	*request;	/* whose bytes are still to come; not yet in anybody's list */
+	uint64_t	 bytes_left;
+};
+
+/* What it gives: the part that hand_get() says. Descriptors are the caller's, -1 if there are none. */
+struct handed {
+	struct request	*request;	/* HAND_REQUEST: new; request_arrived() is next */
+	uint32_t	 worker;	/* HAND_WORKER, HAND_SERVING: its number */
+	int		 error_fd, link_fd;
+	uint64_t	 requests;
+	int64_t		 start_ms, idle_ms;	/* HAND_SERVING: start_ms is the request's */
+	bool		 closes;
+	const char	*line;		/* of its standard error, unfinished; valid until the next call, as the rest */
+	const struct about *about;
+	const char	*pool;		/* HAND_COUNTERS */
+	const struct counters *counters;
+};
+/* The next of what an earlier router gives, without waiting. listens: to find the one that a connection came from. */
+enum hand_type	 hand_get(struct heritage *, struct handed *, const struct conf *, int64_t now_ms);
 
 /* ---- log.c: called from anywhere, calls nothing -------------------------------------- */
 
@@ -851,6 +903,8 @@ void	 log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void	 log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 _Noreturn void fatalx(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* A line of an application, time first, to a file of its own. 0, or -1 with errno: it was not written. */
+int	 log_to(int fd, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* "exited with status 3", "exited on signal 9 (SIGKILL)"; in a static buffer. */
 const char *log_wait_status(int status);
 
