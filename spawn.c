@@ -1,8 +1,8 @@
 /*
  * spawn.c: from a pool's configuration to a running program, by way of root.
  *
- * Owns the order in which rights are given up, and every reason to refuse a
- * start. Runs in the master up to fork() and in the child from there to exec.
+ * Owns the order in which rights are given up, every reason to refuse a
+ * start, and what makes a file fit to be a pool's error_log. Runs in the master up to fork() and in the child from there to exec.
  * Users and groups are looked up in the child: a slow directory service stops
  * nobody else, and its libraries never run inside the master.
  * Never reads from the network, from the router or from an application.
@@ -30,6 +30,7 @@
 #define REPORT_FD	3	/* in the child, close-on-exec */
 #define MAX_GROUPS	1024
 #define MAX_ENV		512
+#define MAX_LINKS	16	/* symbolic links on the way to an error_log */
 #define BACKLOG_MORE	16	/* connections that a worker has not accepted yet, beside its `connections` */
 
 static struct rlimit	nofile_before;	/* what zfpm was started with: the applications' limit */
@@ -135,6 +136,146 @@ spawn_check_command(const char *path, uid_t uid, struct spawn_error *err)
 	if ((st.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
 		return refuse(err, "command", "%s: is not executable", path);
 	return 0;
+}
+
+/* ---- error_log ---------------------------------------------------------------- */
+
+/* A symbolic link on the way: *rest becomes what it says and what stands behind it. Where that begins, or -1 with errno. */
+static int
+follow_link(int dir, const char *link, char rest[PATH_MAX], const char *behind)
+{
+	char to[PATH_MAX];
+	ssize_t n;
+
+	if ((n = readlinkat(dir, link, to, sizeof(to))) == -1) {
+		if (errno == EINVAL)
+			errno = ENOTDIR;	/* it is no link */
+		return -1;
+	}
+	errno = ENAMETOOLONG;
+	if ((size_t)n + strlen(behind) >= sizeof(to))
+		return -1;
+	strcpy(to + n, behind);
+	strcpy(rest, to);
+	return to[0] == '/' ? open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC) : fcntl(dir, F_DUPFD_CLOEXEC, 0);
+}
+
+/*
+ * Open the directory of an error_log, and put the last part of its path into file. Root appends to what is there, so
+ * nobody else may say what that is: each directory on the way is root's, and root alone writes in the last. Further up a
+ * group may write, as syslog's does in /var/log of some systems: the most that it can do is to put another such
+ * directory in its place, as long as no link is followed in there. A directory that everybody can write is refused,
+ * with the sticky bit too. Returns a descriptor, or -1 with the reason in why.
+ */
+static int
+open_log_dir(const char *path, char file[NAME_MAX + 1], char *why, size_t size)
+{
+	char rest[PATH_MAX], *p = rest;
+	int dir, next, links = 0;
+	bool group_writes;
+	struct stat st;
+	size_t len;
+
+	/* A pool's name may bring dots along: they shall not lead out of the directory that is meant. */
+	if (path[0] != '/' || strlen(path) >= sizeof(rest) || strstr(path, "/../") != NULL) {
+		snprintf(why, size, "is not an absolute path without '..'");
+		return -1;
+	}
+	strcpy(rest, path);
+	dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (dir != -1 && fstat(dir, &st) == 0) {
+		group_writes = (st.st_mode & S_IWGRP) != 0;
+		p += strspn(p, "/");
+		len = strcspn(p, "/");
+		if (st.st_uid != 0 || (st.st_mode & S_IWOTH) != 0 || (p[len] == '\0' && group_writes)) {
+			snprintf(why, size, "others than root can write the directory that '%.100s' is in", p);
+			goto fail;
+		}
+		if (len == 0 || len > NAME_MAX || strcmp(p, ".") == 0 || strcmp(p, "..") == 0) {
+			snprintf(why, size, "does not name a file");
+			goto fail;
+		}
+		memcpy(file, p, len);
+		file[len] = '\0';
+		p += len;
+		if (*p == '\0')
+			return dir;
+		next = openat(dir, file, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (next == -1 && (errno == ENOTDIR || errno == ELOOP) && !group_writes && links++ < MAX_LINKS) {
+			next = follow_link(dir, file, rest, p);
+			p = rest;
+		}
+		if (next == -1) {
+			snprintf(why, size, "%.100s: %s", file, strerror(errno));
+			goto fail;
+		}
+		close(dir);
+		dir = next;
+	}
+	snprintf(why, size, "%s", strerror(errno));
+fail:
+	if (dir != -1)
+		close(dir);
+	return -1;
+}
+
+/* In the child: make the file if it is missing. What goes wrong the master finds when it opens it, and says so. */
+static void
+make_error_log(const struct conf_pool *pool, const char *name, gid_t gid)
+{
+	char path[PATH_MAX], file[NAME_MAX + 1], why[TEXT_LEN];
+	int dir, fd;
+
+	if (conf_expand(path, sizeof(path), pool->error_log, pool, name) == -1)
+		return;
+	if ((dir = open_log_dir(path, file, why, sizeof(why))) == -1)
+		return;
+	if ((fd = openat(dir, file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) != -1) {
+		if (fchown(fd, 0, gid) == 0)
+			fchmod(fd, 0640);
+		close(fd);
+	}
+	close(dir);
+}
+
+/* The file itself: a descriptor, or -1 with the reason in why. */
+static int
+open_error_log(const char *path, char *why, size_t size)
+{
+	char file[NAME_MAX + 1];
+	struct stat st;
+	int dir, fd;
+
+	if ((dir = open_log_dir(path, file, why, size)) == -1)
+		return -1;
+	/* Without waiting: for a pipe that nobody reads it would be for ever. */
+	fd = openat(dir, file, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+	if (fd == -1 && errno != ELOOP && errno != ENXIO)
+		snprintf(why, size, "%s", strerror(errno));
+	else
+		snprintf(why, size, "is not a regular file with one name");
+	close(dir);
+	if (fd == -1 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+int
+spawn_error_log(const struct conf_pool *pool, const char *name)
+{
+	char path[PATH_MAX], why[TEXT_LEN];
+	int fd;
+
+	if (pool->error_log == NULL)
+		return -1;
+	if (conf_expand(path, sizeof(path), pool->error_log, pool, name) == -1)
+		log_warnx("pool %s: error_log %s: %s", name, pool->error_log, strerror(ENAMETOOLONG));
+	else if ((fd = open_error_log(path, why, sizeof(why))) == -1)
+		log_warnx("pool %s: error_log %s: %s", name, path, why);
+	else
+		return fd;
+	return -1;
 }
 
 /* ---- in the child ---------------------------------------------------------- */
@@ -274,15 +415,17 @@ reset_signals(void)
  *                 3 = report, gone with exec; no other survives
  *  2 session      its own, so that a signal to its group reaches all it started, and only that
  *  3 lookups      user, group, groups: need /etc and the directory service, so before chroot; refuses root
- *  4 limits       while we may still raise them
- *  5 chroot       needs root; then the command is looked at as the program will see it
- *  6 groups, gid  need root
- *  7 uid          last: after it nothing above can be repeated
- *  8 proof        root must not come back
- *  9 the rest     chdir, umask, signals with the user's own rights
- * 10 master       goes with it: the guard has a handle of us by now; where there are none, a signal from the
+ *  4 cgroup       by paths of the whole system, so before chroot; no limit of the pool's is in its way
+ *  5 error_log    likewise; only made: the router gets it from the master
+ *  6 limits       while we may still raise them
+ *  7 chroot       needs root; then the command is looked at as the program will see it
+ *  8 groups, gid  need root
+ *  9 uid          last: after it nothing above can be repeated
+ * 10 proof        root must not come back
+ * 11 the rest     chdir, umask, signals with the user's own rights
+ * 12 master       goes with it: the guard has a handle of us by now; where there are none, a signal from the
  *                 kernel, asked for after setuid, which clears it
- * 11 exec         with an environment made from nothing
+ * 13 exec         with an environment made from nothing
  */
 _Noreturn static void
 worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct conf_app *app, const char *name,
@@ -318,6 +461,14 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	os_close_from(REPORT_FD + 1);	/* what the lookups may have left open */
 
 	/* 4 */
+	if (pool->cgroups != NULL && cgroup_enter(pool, name, &err) == -1)
+		child_fail(&err);
+
+	/* 5 */
+	if (pool->error_log != NULL)
+		make_error_log(pool, name, su.gid);
+
+	/* 6 */
 	if (setrlimit(RLIMIT_NOFILE, &nofile_before) == -1)
 		child_die("rlimit", "nofile");
 	for (rl = pool->rlimits; rl != NULL; rl = rl->next)
@@ -327,42 +478,47 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	if (pool->nice != 0 && setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + pool->nice) == -1)
 		child_die("nice", NULL);
 
-	/* 5 */
+	/* 7 */
 	if (chroot_dir != NULL && (os_chroot(chroot_dir) == -1 || chdir("/") == -1))
 		child_die("chroot", chroot_dir);
 	if (spawn_check_command(app->argv[0], su.uid, &err) == -1)
 		child_fail(&err);
 
-	/* 6 */
+	/* 8 */
 	if (os_set_groups((size_t)ngids, gids) == -1)
 		child_die("setgroups", NULL);
 	if (setgid(su.gid) == -1)
 		child_die("setgid", NULL);
 
-	/* 7 */
+	/* 9 */
 	if (setuid(su.uid) == -1)
 		child_die("setuid", NULL);
 
-	/* 8 */
+	/* 10 */
 	if (setuid(0) != -1 || geteuid() != su.uid || getuid() != su.uid || getegid() != su.gid || getgid() != su.gid) {
 		errno = EPERM;
 		child_die("setuid", "root came back");
 	}
 
-	/* 9 */
+	/* 11 */
 	if (chdir(dir != NULL ? dir : "/") == -1)
 		child_die("directory", dir);
 	umask(pool->umask);
 	reset_signals();
 
-	/* 10 */
+	/* 12 */
 	if (guarded && getppid() != master)
 		_exit(1);
 	if (!guarded)
 		os_die_with_parent(master, SIGTERM);
 
-	/* 11 */
+	/* 13 */
 	execve(app->argv[0], app->argv, env);
+	if (errno == EAGAIN) {
+		/* Not a word of it in setuid(), where the user's processes were counted. */
+		refuse(&err, "exec", "%.150s: the user has more processes than rlimit nproc allows", app->argv[0]);
+		child_fail(&err);
+	}
 	child_die("exec", app->argv[0]);
 }
 
@@ -413,9 +569,12 @@ spawn_worker(const struct conf *conf, const struct conf_pool *pool, const struct
 	int errno_saved, listen_fd, errors[2] = { -1, -1 }, report[2] = { -1, -1 };
 	pid_t master = getpid();
 	sigset_t all, before;
+	char reason[TEXT_LEN];
 	const char *step;
 
 	memset(err, 0, sizeof(*err));
+	if (pool->cgroups != NULL && cgroup_init(reason, sizeof(reason)) == -1)
+		return refuse(err, "cgroup", "%s", reason);
 	step = "socket";
 	if ((listen_fd = make_socket(socket_path, app->connections + BACKLOG_MORE)) == -1) {
 		refuse(err, step, "%s: %s", socket_path, strerror(errno));
