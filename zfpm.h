@@ -283,13 +283,21 @@ int	 control_client(const char *path, enum control_command, const char *pool, in
 
 /* The listening socket at path, for root alone; -1 with what failed in err. */
 int	 control_listen(const char *path, char *err, size_t size);
-/* A connection of root's, non-blocking; -1 if there is none (others are logged and shown the door). */
+/* A connection of root's, non-blocking; -1 with errno if there is none (others are logged and shown the door). */
 int	 control_accept(int fd);
 
 /* ---- listen.c: root. The listening sockets, across reloads ------------------- */
 
-/* Once, at start: note the sockets that the service manager passes (LISTEN_FDS), descriptors from 3 on. Returns how many. */
+/*
+ * Once, at start: note the sockets that the service manager passes (LISTEN_FDS), descriptors from 3 on, and take the
+ * variables out of the environment. Returns how many: whoever closes what is open otherwise leaves those alone.
+ */
 int	 listen_passed(void);
+/*
+ * Note a socket that listens already, passed by the service manager or by the program before an upgrade: close-on-exec and
+ * non-blocking from now on, and ours. listen_open() finds it by its address. 0, or -1 with errno (EINVAL: no listening stream socket).
+ */
+int	 listen_adopt(int fd, bool passed);
 /*
  * Give every listener of conf its descriptor: that of the same address in old (NULL: none), else one that was passed to us, else a new one.
  * Returns 0, or -1 with what failed in err; then old is as it was and nothing of ours is left.
@@ -299,6 +307,8 @@ int	 listen_open(struct conf *, struct conf *old, char *err, size_t size);
 void	 listen_commit(struct conf *, struct conf *old);
 /* Close all, and unlink those that are ours. */
 void	 listen_close(struct conf *);
+/* Remove a Unix socket of this type that nobody listens on any more. 0: its path is free; -1 with the reason in err. */
+int	 listen_clear(const struct sockaddr_storage *, socklen_t, int type, char *err, size_t size);
 
 /* ---- cgroup.c: root. Each pool in a cgroup v2 of its own --------------------- */
 
@@ -889,12 +899,17 @@ struct handed {
 /* The next of what an earlier router gives, without waiting. listens: to find the one that a connection came from. */
 enum hand_type	 hand_get(struct heritage *, struct handed *, const struct conf *, int64_t now_ms);
 
-/* ---- log.c: called from anywhere, calls nothing -------------------------------------- */
+/* ---- log.c: called from anywhere, calls nothing but os.c ----------------------------- */
 
 enum { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Where lines go from now on; fd is for LOG_TO_STDERR and LOG_TO_FILE and stays the caller's. */
+/*
+ * Where lines go from now on, at start and whenever that changes; fd stays the caller's. For LOG_TO_SYSLOG it is one of
+ * log_syslog()'s, or -1: log.c then connects by itself, each time anew, which a chrooted router can not.
+ */
 void	 log_init(const char *process, enum log_target, int fd, int level);
+/* A connection to syslog, non-blocking, for log_init() here or in a router; -1 with errno: there is no syslogd. */
+int	 log_syslog(void);
 void	 log_process(const char *process);	/* in a forked child: who logs, lasting memory */
 /* With strerror(errno). Bytes that are not printable ASCII or UTF-8 text come out as \xHH. */
 void	 log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -933,8 +948,12 @@ int	 os_no_new_privileges(void);
 /* Let os_title() change what ps shows. Copies argv and environ; 0, or -1 with errno. */
 int	 os_title_init(int argc, char **argv);
 void	 os_title(const char *);
-/* Tell systemd, if NOTIFY_SOCKET asks for it. 0, or -1 with errno. */
+/* Tell systemd, if NOTIFY_SOCKET asks for it. Waits a second at most. 0, or -1 with errno. */
 int	 os_notify(const char *state);
+/* The same: RELOADING=1 with the time, which has to be later than that of the request. READY=1 has to follow, whatever comes of it. */
+int	 os_notify_reloading(void);
+/* How often systemd wants to hear WATCHDOG=1: half of what it would wait, in ms; 0: not at all. */
+int64_t	 os_watchdog_ms(void);
 
 /*
  * Descriptors that seldom have anything to say (the workers' error pipes), kept
