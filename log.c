@@ -1,14 +1,20 @@
 /*
- * log.c: one event, one line. Called from anywhere, calls nothing of ours.
+ * log.c: one event, one line. Called from anywhere, calls nothing of ours but os.c.
  *
- * Owns the descriptor or syslog connection that lines go to. Everything that
+ * Owns the connection to syslog, and no file. Everything that
  * is not printable comes out escaped, so that no client and no application can
- * forge a line. Never fails and never ends the program, but for fatal().
+ * forge a line. Never fails, never ends the program, but for fatal(), and never waits for
+ * whoever reads: a line that has no room is lost, and the next that has says how many were.
  */
 #include <sys/types.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,29 +27,87 @@
 #include "zfpm.h"
 
 #define LINE_LEN	4096
+#define PATIENCE_MS	10	/* for a pipe that is full, once: then lines are lost until it has room */
+#define REDIAL_MS	1000	/* syslogd is looked for again no sooner than that */
 
 static const char	*log_name = "zfpm";
 static enum log_target	 log_target = LOG_TO_STDERR;
 static int		 log_fd = STDERR_FILENO;
+static bool		 log_is_file = true;	/* log_fd: a write to it does not wait for anybody */
 static int		 log_level = LOG_LEVEL_INFO;
+static int		 syslog_fd = -1;	/* the connection that we have made ourselves */
+static int64_t		 redial_ms;		/* not before */
+static unsigned long	 lost;			/* lines since the last that was written */
+static int		 lost_errno;		/* why the first of them was */
+static bool		 torn;			/* and a part of it is there */
+
+int
+log_syslog(void)
+{
+	static const char *const paths[] = { "/dev/log", "/var/run/syslog", "/var/run/log" };
+	struct sockaddr_un sun;
+	size_t i;
+	int fd;
+
+	/*
+	 * Not the C library's: that waits for a syslogd that does not read, and the router could not connect
+	 * again, for it has no /dev. This descriptor can be given to it.
+	 */
+	for (i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		memset(&sun, 0, sizeof(sun));
+		sun.sun_family = AF_UNIX;
+		strcpy(sun.sun_path, paths[i]);
+		if ((fd = os_socket(AF_UNIX, SOCK_DGRAM)) == -1)
+			return -1;
+		if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0)
+			return fd;
+		close(fd);
+	}
+	return -1;
+}
+
+/* Connect to syslog, again if need be: what we have stays if that can not be. */
+static void
+dial_syslog(void)
+{
+	int fd;
+
+	redial_ms = os_now_ms() + REDIAL_MS;
+	if ((fd = log_syslog()) == -1)
+		return;
+	if (syslog_fd != -1)
+		close(syslog_fd);
+	log_fd = syslog_fd = fd;
+}
 
 void
 log_init(const char *name, enum log_target target, int fd, int level)
 {
+	struct stat st;
+
 	log_name = name;
 	log_target = target;
-	log_fd = fd;
 	log_level = level;
-	/* The zone and the syslog socket are found now: the router has no /etc and no /dev later. */
+	/* The zone is found now: the router has no /etc later. */
 	tzset();
-	if (target == LOG_TO_SYSLOG)
-		openlog("zfpm", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	if (target == LOG_TO_SYSLOG && fd == -1) {
+		log_fd = syslog_fd;
+		dial_syslog();
+		return;
+	}
+	log_fd = fd;
+	torn = false;
+	log_is_file = fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)) && !isatty(fd);
+	if (syslog_fd != -1)
+		close(syslog_fd);
+	syslog_fd = -1;
 }
 
 void
 log_process(const char *name)
 {
 	log_name = name;
+	lost = 0;	/* those were the parent's */
 }
 
 /* Length of a well-formed UTF-8 sequence of 2 to 4 bytes at s that is no control character, else 0. */
@@ -101,43 +165,104 @@ put_escaped(char *line, size_t len, const char *text)
 	return len;
 }
 
-static void
-log_line(int level, int error, const char *fmt, va_list ap)
+/* What stands before the text of a line; returns its length. */
+static size_t
+put_head(char *line, size_t size, int level)
 {
 	static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 	static const char *const name[] = { "error", "warn", "info", "debug" };
-	char text[LINE_LEN], line[LINE_LEN], zone[8];
-	int saved = errno;
+	char stamp[32], zone[8];
 	struct timespec ts;
 	struct tm tm;
-	size_t len = 0;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	localtime_r(&ts.tv_sec, &tm);
+	if (log_target == LOG_TO_SYSLOG) {
+		strftime(stamp, sizeof(stamp), "%b %e %H:%M:%S", &tm);
+		return (size_t)snprintf(line, size, "<%d>%s zfpm[%ld]: %s: ", LOG_DAEMON | priority[level], stamp,
+		    (long)getpid(), log_name);
+	}
+	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+	strftime(zone, sizeof(zone), "%z", &tm);
+	return (size_t)snprintf(line, size, "%s.%03ld%s %s[%ld] %s: ", stamp, ts.tv_nsec / 1000000, zone, log_name,
+	    (long)getpid(), name[level]);
+}
+
+/* Write a line, whole if that is possible without waiting. Returns 0 or -1 with errno. */
+static int
+put_line(const char *line, size_t len)
+{
+	struct pollfd pfd = { .fd = log_fd, .events = POLLOUT };
 	ssize_t n;
 
-	if (level > log_level)
-		return;
-	vsnprintf(text, sizeof(text), fmt, ap);
-	if (log_target != LOG_TO_SYSLOG) {
-		clock_gettime(CLOCK_REALTIME, &ts);
-		localtime_r(&ts.tv_sec, &tm);
-		len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-		strftime(zone, sizeof(zone), "%z", &tm);
-		len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ld%s %s[%ld] %s: ",
-		    ts.tv_nsec / 1000000, zone, log_name, (long)getpid(), name[level]);
+	if (log_target == LOG_TO_SYSLOG) {
+		while ((n = send(log_fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT)) == -1 && errno == EINTR)
+			;
+		if (n != -1 || errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || os_now_ms() < redial_ms)
+			return n == -1 ? -1 : 0;
+		/* syslogd has been started anew. */
+		dial_syslog();
+		return send(log_fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT) == -1 ? -1 : 0;
 	}
+	/* The descriptor may be somebody else's too, so it is not for us to make it non-blocking. */
+	if (!log_is_file && poll(&pfd, 1, lost == 0 ? PATIENCE_MS : 0) == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	/* One write, so that lines of several processes do not mix. */
+	while ((n = write(log_fd, line, len)) == -1 && errno == EINTR)
+		;
+	if (n == (ssize_t)len)
+		return 0;
+	if (n > 0) {		/* the disk is full now */
+		torn = true;
+		errno = ENOSPC;
+	}
+	return -1;
+}
+
+/* One line, with strerror(error) if that is not 0. */
+static int
+put_event(int level, int error, const char *text)
+{
+	char line[LINE_LEN];
+	size_t len = 0;
+
+	if (torn)
+		line[len++] = '\n';
+	len += put_head(line + len, sizeof(line) - len, level);
 	len = put_escaped(line, len, text);
 	if (error != 0) {
 		len = put_escaped(line, len, ": ");
 		len = put_escaped(line, len, strerror(error));
 	}
-	if (log_target == LOG_TO_SYSLOG) {
-		line[len] = '\0';
-		syslog(priority[level], "%s: %s", log_name, line);
-	} else {
+	if (log_target != LOG_TO_SYSLOG)
 		line[len++] = '\n';
-		/* One write, so that lines of several processes do not mix. A full disk is nobody's reason to stop. */
-		do
-			n = write(log_fd, line, len);
-		while (n == -1 && errno == EINTR);
+	if (put_line(line, len) == -1)
+		return -1;
+	torn = false;
+	return 0;
+}
+
+static void
+log_line(int level, int error, const char *fmt, va_list ap)
+{
+	char text[LINE_LEN], gap[64];
+	int saved = errno;
+
+	if (level > log_level)
+		return;
+	vsnprintf(text, sizeof(text), fmt, ap);
+	if (lost > 0) {
+		snprintf(gap, sizeof(gap), "log: lines lost here: %lu", lost);
+		if (put_event(LOG_LEVEL_WARN, lost_errno, gap) == 0)
+			lost = 0;
+	}
+	if (lost > 0) {
+		lost++;		/* no room for the gap, none for this one: the order stays */
+	} else if (put_event(level, error, text) == -1) {
+		lost_errno = errno;
+		lost = 1;
 	}
 	errno = saved;
 }
