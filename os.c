@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #ifdef __linux__
@@ -309,10 +310,13 @@ os_watch_ready(int watch, void **data, int n)
 }
 #endif
 
+/* ---- systemd's protocol, without its library ------------------------------------------ */
+
 int
 os_notify(const char *state)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
+	const struct timeval patience = { .tv_sec = 1 };
 	struct sockaddr_un sun;
 	socklen_t len;
 	ssize_t n;
@@ -328,7 +332,40 @@ os_notify(const char *state)
 		sun.sun_path[0] = '\0';
 	if ((fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) == -1)
 		return -1;
+	/* Somebody who does not read shall not hold us. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	n = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&sun, len);
 	close(fd);
 	return n == -1 ? -1 : 0;
+}
+
+int
+os_notify_reloading(void)
+{
+	struct timespec ts;
+	char state[64];
+
+	/* To the microsecond: a time before that of its own request would be taken for an older one's. */
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%lld",
+	    (long long)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
+	return os_notify(state);
+}
+
+int64_t
+os_watchdog_ms(void)
+{
+	const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+	long long n;
+	char *end;
+
+	if (usec == NULL || *usec < '0' || *usec > '9')
+		return 0;
+	if (pid != NULL && strtol(pid, NULL, 10) != (long)getpid())
+		return 0;
+	errno = 0;
+	n = strtoll(usec, &end, 10);
+	if (errno != 0 || *end != '\0' || n == 0)
+		return 0;
+	return n < 2000 ? 1 : n / 2000;
 }
