@@ -1083,10 +1083,6 @@ add_cgroup(struct parser *p, const struct directive *d, void *block)
 	const char *key = p->args[0], *value = arena_line(&p->kept, p->args + 1, p->nargs - 1);
 	struct cgroup_draft *new;
 
-	if (p->cgroup.file == NULL) {
-		p->cgroup.file = p->source->file;
-		p->cgroup.line = p->line;
-	}
 	if (!cgroup_key_ok(p, d->name, key) || (value = get_template(p, d->name, value)) == NULL)
 		return;
 	if (value[0] == '\0') {
@@ -1104,6 +1100,10 @@ add_cgroup(struct parser *p, const struct directive *d, void *block)
 	new->cgroup.value = value;
 	new->line = p->line;
 	*tail = &new->cgroup;
+	if (p->cgroup.file == NULL) {
+		p->cgroup.file = p->source->file;
+		p->cgroup.line = p->line;
+	}
 }
 
 static bool

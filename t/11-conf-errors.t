@@ -1,7 +1,7 @@
 #!/bin/sh
 # Whatever is wrong in a configuration is reported as FILE:LINE: what is wrong, all of it in one run.
 . "${0%/*}/lib.sh"
-plan 81
+plan 111
 cd "$tmp" || exit 1
 head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' >key
 chmod 600 key
@@ -60,7 +60,7 @@ refused 'unknown directives in blocks, and directives of another block' <<-\EOF
 	pool x {
 		user nobody
 		app a
-		min_workers 3
+		fork_server off
 		connections 3
 		include x
 		run_dir /x
@@ -69,7 +69,7 @@ refused 'unknown directives in blocks, and directives of another block' <<-\EOF
 	zfpm.conf:3: unknown directive 'fork_server' in app
 	zfpm.conf:4: unknown directive 'user' in app
 	zfpm.conf:5: unknown directive 'timeout' in app
-	zfpm.conf:10: unknown directive 'min_workers' in pool
+	zfpm.conf:10: unknown directive 'fork_server' in pool
 	zfpm.conf:11: unknown directive 'connections' in pool
 	zfpm.conf:12: unknown directive 'include' in pool
 	zfpm.conf:13: unknown directive 'run_dir' in pool
@@ -250,6 +250,8 @@ refused_line 'log stderr syslog' 'log: takes 1 value, not 2'
 refused_line 'log zfpm.log' "log: 'zfpm.log' is not stderr, syslog or an absolute path"
 refused_line 'run_dir run' "run_dir: 'run' is not an absolute path"
 refused_line "run_dir /$(printf %064d 0)" 'run_dir: is longer than 64 characters'
+refused_line 'control zfpm.control' "control: 'zfpm.control' is not an absolute path"
+refused_line "control /$(printf %0107d 0)" 'control: is longer than 107 characters'
 refused_line 'router_user ""' 'router_user: is empty'
 refused_line 'max_workers 0' 'max_workers: 0 is not between 1 and 100000'
 refused_line 'max_workers 100001' 'max_workers: 100001 is not between 1 and 100000'
@@ -308,6 +310,18 @@ refused 'two that listen on one address' <<-\EOF
 	zfpm.conf:3: listen: 127.0.0.1:9000 is used at zfpm.conf:1 already
 	zfpm.conf:4: listen: /z is used at zfpm.conf:2 already
 EOF
+refused 'one that listens where the control socket is' <<-\EOF
+	run_dir @tmp@/run
+	listen @tmp@/run/control
+	--
+	zfpm.conf:2: listen: run/control is the control socket
+EOF
+refused 'and where another one is' <<-\EOF
+	listen @tmp@/control
+	control @tmp@/control
+	--
+	zfpm.conf:1: listen: control is the control socket
+EOF
 
 # ---- app and pool
 
@@ -351,3 +365,71 @@ refused 'the apps of a pool' <<-\EOF
 	zfpm.conf:3: app: 'a' is named twice
 	zfpm.conf:3: pool x: unknown app 'b'
 EOF
+refused_in_pool 'min_workers 100001' 'min_workers: 100001 is not between 0 and 100000'
+refused_in_pool 'min_workers 11' "min_workers: 11 is more than the pool's max_workers 10"
+refused 'more workers started ahead than may be' <<-\EOF
+	pool x {
+		min_workers 4
+		user nobody
+		app a
+		max_workers 3
+	}
+	pool *.x {
+		user nobody
+		app a
+		min_workers 0
+	}
+	pool y { user nobody
+		app a
+		min_workers 3 }
+	pool z { user nobody
+		app a
+		min_workers 2 }
+	pool z2 { user nobody
+		app a
+		min_workers 10 }
+	app a { command /bin/sh }
+	max_workers 8
+	--
+	zfpm.conf:10: min_workers: a pattern has no workers before its first request
+	zfpm.conf:2: min_workers: 4 is more than the pool's max_workers 3
+	zfpm.conf:17: min_workers: with this pool they are 9, more than the max_workers 8 of all pools together
+EOF
+refused_in_pool 'cgroup memory.max' 'cgroup: takes at least 2 values'
+refused_in_pool 'cgroup memory.max ""' 'cgroup memory.max: is empty'
+refused_in_pool 'cgroup memory.max %1' "cgroup: %1 is what '*' matched, and there is none in 'x'"
+for key in memory memory. .max ../memory.max memory/x.max 'memory max' mem-ory.max ''; do
+	refused_in_pool "cgroup \"$key\" 1" "cgroup: '$key' is not a key such as memory.max"
+done
+for key in cgroup.procs cgroup.subtree_control cgroup.type cgroup.max. cgroup.max.depths; do
+	refused_in_pool "cgroup $key 1" "cgroup: '$key' is for zfpm alone"
+done
+cat >zfpm.conf <<-EOF
+	listen $tmp/z.sock
+	app a { command /bin/sh }
+	pool x {
+		user nobody
+		app a
+		cgroup memory.max ""
+		cgroup zfpmtest.max 1
+		cgroup zfpmtest.min 1
+		cgroup zfpmtest.max 2
+	}
+	pool y {
+		user nobody
+		app a
+		cgroup zfpmtest.max 1
+	}
+EOF
+# Is it the tree that is not there, or the controller?
+is "$("$zfpm" -t -c zfpm.conf 2>&1 | sed 's|cgroup: .*cgroup.*|cgroup: REASON|')" \
+    "zfpm.conf:6: cgroup memory.max: is empty
+zfpm.conf:9: cgroup zfpmtest.max: is set at zfpm.conf:7 already
+zfpm.conf:7: cgroup: REASON" 'a key that is there twice, and one that no machine has'
+refused_in_pool 'error_log app.log' "error_log: 'app.log' is not an absolute path"
+refused_in_pool 'error_log /%1.log' "error_log: %1 is what '*' matched, and there is none in 'x'"
+mkdir logs
+refused_in_pool 'error_log @tmp@/none/%p' 'error_log: none: No such file or directory'
+refused_in_pool 'error_log @tmp@/logs' 'error_log: logs: is not a regular file'
+refused_in_pool 'error_log @tmp@/logs/' 'error_log: logs/: is not a regular file'
+refused_in_pool 'error_log @tmp@/key/x' 'error_log: key: Not a directory'

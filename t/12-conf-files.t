@@ -1,7 +1,7 @@
 #!/bin/sh
 # Included files name themselves in their errors, and a file that others than root could write is refused.
 . "${0%/*}/lib.sh"
-plan 38
+plan 46
 cd "$tmp" || exit 1
 mkdir pools.d deep owned
 chmod 755 pools.d deep owned
@@ -31,6 +31,7 @@ echo nonsense >pools.d/a.conf~
 conf 'include pools.d/*.conf'
 is "$(check)" "zfpm.conf: ok: 2 pools, 1 app, 1 listen
 listen z.sock: mode 0660, key
+control /run/zfpm/control
 app a: /bin/sh, 2 pools" 'a pattern includes the files that match'
 echo 'nice x' >>pools.d/a.conf
 echo 'usr x' >>pools.d/b.conf
@@ -161,3 +162,31 @@ rm key
 refused "zfpm.conf:1: listen: key: key: No such file or directory" 'a key that is not there'
 echo 'listen /z key key' >zfpm.conf
 refused "zfpm.conf:1: listen: key: 'key' is not an absolute path" 'a key with a relative path'
+
+# ---- the error_log of a pool
+
+printf 'listen %s/z.sock\napp a { command /bin/sh }\n' "$tmp" >base
+# log PATH [NAME]
+log() { conf "pool ${2:-x} { user nobody" 'app a' "error_log $1 }"; }
+mkdir logs logs/sub
+log "$tmp/logs/%p.log"
+accepted 'an error_log need not be there'
+mkfifo logs/x.log
+refused "zfpm.conf:5: error_log: logs/x.log: is not a regular file" 'but nothing else may be in its place'
+rm logs/x.log
+ln -s /dev/null logs/x.log
+refused "zfpm.conf:5: error_log: logs/x.log: is not a regular file" 'not even a link'
+rm logs/x.log
+chown nobody logs
+log "$tmp/logs/sub/x"
+refused "zfpm.conf:5: error_log: logs: is owned by uid $(id -u nobody), not by root" 'the directory of another'
+log "$tmp/logs/sub/%p" '*.x'
+accepted 'which is not looked at for a pattern'
+chown 0:1 logs
+chmod 770 logs
+log "$tmp/logs/x"
+refused "zfpm.conf:5: error_log: logs: can be written by group 1" 'a directory that a group can write'
+chmod 1777 logs
+refused "zfpm.conf:5: error_log: logs: can be written by others than root" 'for a new file a sticky one is not good enough'
+log "$tmp/logs/sub/x"
+accepted 'but on the way there it is'

@@ -23,6 +23,12 @@ cat >show.c <<-\EOF
 	#include <string.h>
 	#include "zfpm.h"
 
+	/* What conf.c asks of others is for zfpm -t alone. */
+	int cgroup_check(const struct conf *c, char *e, size_t n) { (void)c, (void)e, (void)n; return -1; }
+	int spawn_check_command(const char *p, uid_t u, struct spawn_error *e) { (void)p, (void)u, (void)e; return -1; }
+	int spawn_find_user(const struct conf *c, const char *u, const char *g, struct spawn_user *s, struct spawn_error *e)
+	{ (void)c, (void)u, (void)g, (void)s, (void)e; return -1; }
+
 	static void
 	show(const char *what, const char *template, const struct conf_pool *pool, const char *name)
 	{
@@ -36,10 +42,11 @@ cat >show.c <<-\EOF
 	int
 	main(int argc, char **argv)
 	{
-		struct conf *conf = conf_load(argv[1], false);
+		struct conf *conf = conf_load(argv[1], false, stderr);
 		const struct conf_pool *p;
 		const struct conf_env *e;
 		const struct conf_rlimit *l;
+		const struct conf_cgroup *c;
 		int i;
 
 		for (i = 2; conf != NULL && i < argc; i++) {
@@ -54,6 +61,9 @@ cat >show.c <<-\EOF
 			show("chroot", p->chroot, p, argv[i]);
 			for (e = p->env; e != NULL; e = e->next)
 				show(e->name, e->value, p, argv[i]);
+			show("error_log", p->error_log, p, argv[i]);
+			for (c = p->cgroups; c != NULL; c = c->next)
+				show(c->key, c->value, p, argv[i]);
 			for (l = p->rlimits; l != NULL; l = l->next) {
 				printf(" %s=%lld", l->name, l->limit.rlim_cur == RLIM_INFINITY ? -1 : (long long)l->limit.rlim_cur);
 				printf("/%lld", l->limit.rlim_max == RLIM_INFINITY ? -1 : (long long)l->limit.rlim_max);
@@ -63,18 +73,21 @@ cat >show.c <<-\EOF
 					printf(" app:%s=%s", e->name, e->value);
 				for (char **a = p->apps[0]->argv; *a != NULL; a++)
 					printf(" [%s]", *a);
-				printf(" wait=%lld kill=%lld buffers=%zu,%zu queue=%d requests=%d close=%d workers=%d umask=%o nice=%d",
-				    (long long)p->timeout_ms[TIMEOUT_WAIT], (long long)p->timeout_ms[TIMEOUT_KILL], p->buffer_request,
-				    p->buffer_response, p->max_queue, p->max_requests, p->on_server_close, p->max_workers,
+				printf(" control=%s wait=%lld kill=%lld buffers=%zu,%zu queue=%d requests=%d close=%d workers=%d-%d umask=%o nice=%d",
+				    conf->control, (long long)p->timeout_ms[TIMEOUT_WAIT], (long long)p->timeout_ms[TIMEOUT_KILL], p->buffer_request,
+				    p->buffer_response, p->max_queue, p->max_requests, p->on_server_close, p->min_workers, p->max_workers,
 				    (unsigned)p->umask, p->nice);
 			}
 			putchar('\n');
 		}
-		return conf == NULL;
+		if (conf == NULL)
+			return 1;
+		conf_free(conf);
+		return 0;
 	}
 EOF
 if ! "${CC:-cc}" -std=c11 -D_GNU_SOURCE ${SANITIZE:+-fsanitize=address,undefined} -I"$top" -o show show.c \
-    "$top/conf.c" "$top/spawn.c" "$top/os.c" "$top/log.c" 2>show.err; then
+    "$top/conf.c" 2>show.err; then
 	diag "$(cat show.err)"
 	echo 'Bail out! show.c does not compile'
 	exit 1
@@ -92,16 +105,18 @@ conf <<-\EOF
 		directory /srv/%1/%p
 		chroot /jail/%1
 		env A "%1 %% %p"
-		env B none }
+		env B none
+		cgroup memory.max %1
+		error_log /none/%1/%p.log }
 	pool *.com { user last
 		app a }
 	pool www.exact.com { user %p
 		app a
 		env A "100%% of %p" }
 EOF
-is "$(show bob.users.example.com)" '*.users.example.com user=bob [/bin/sh] wait=30000 kill=5000 buffers=65536,262144 queue=100 requests=0 close=0 workers=10 umask=22 nice=0' \
+is "$(show bob.users.example.com)" '*.users.example.com user=bob [/bin/sh] control=/run/zfpm/control wait=30000 kill=5000 buffers=65536,262144 queue=100 requests=0 close=0 workers=0-10 umask=22 nice=0' \
     '%1 is what * matched, and these are the defaults'
-is "$(show www.x.com a.com)" 'www.* user=w-x.com group=gx.com directory=/srv/x.com/www.x.com chroot=/jail/x.com A=x.com % www.x.com B=none
+is "$(show www.x.com a.com)" 'www.* user=w-x.com group=gx.com directory=/srv/x.com/www.x.com chroot=/jail/x.com A=x.com % www.x.com B=none error_log=/none/x.com/www.x.com.log memory.max=x.com
 *.com user=last' 'of two patterns that match the first is used'
 is "$(show www.exact.com x)" 'www.exact.com user=www.exact.com A=100% of www.exact.com
 none' 'an exact name goes before all patterns'
@@ -121,10 +136,11 @@ none
 none
 none' 'what is not the name of a pool is not found'
 is "$(show x.com "www.$(printf %0251d 0)")" "*.com user=last
-www.* user=w-$(printf %0251d 0) group=g$(printf %0251d 0) directory=TOO LONG chroot=TOO LONG A=TOO LONG B=none" \
+www.* user=w-$(printf %0251d 0) group=g$(printf %0251d 0) directory=TOO LONG chroot=TOO LONG A=TOO LONG B=none error_log=TOO LONG memory.max=$(printf %0251d 0)" \
     'an expansion that does not fit is an error'
-is "$(check)" "zfpm.conf:12: pool *.com: user: 'last' is unknown
-zfpm.conf:14: pool www.exact.com: user: 'www.exact.com' is unknown" \
+sed -i /cgroup/d zfpm.conf
+is "$(check)" "zfpm.conf:13: pool *.com: user: 'last' is unknown
+zfpm.conf:15: pool www.exact.com: user: 'www.exact.com' is unknown" \
     'zfpm -t looks up the user of an exact pool, and of a pattern if it is the same for all names'
 conf <<-\EOF
 	pool exact {
@@ -152,12 +168,17 @@ conf <<-\EOF
 	pool www* { user w%1
 		app a
 		max_workers 501 }
+	pool some { user nobody
+		app a
+		max_workers 500
+		min_workers 500 }
 	app b { command /bin/sh }
 EOF
-is "$(check | grep warning)" "zfpm.conf:10: warning: app b: no pool uses it
+is "$(check | grep warning)" "zfpm.conf:14: warning: app b: no pool uses it
 zfpm.conf:7: warning: pool www*: max_workers 501 is more than the 500 of all pools together
 zfpm.conf:5: warning: pool *.com: is never used: pool * at zfpm.conf:3 matches all its names
-zfpm.conf:7: warning: pool www*: is never used: pool * at zfpm.conf:3 matches all its names" 'what is unwise is told'
+zfpm.conf:7: warning: pool www*: is never used: pool * at zfpm.conf:3 matches all its names
+zfpm.conf: warning: min_workers of the pools leave nothing of max_workers 500: any other process is in the place of one of them" 'what is unwise is told'
 
 # ---- words, values, defaults
 
@@ -181,7 +202,14 @@ conf <<-\EOF
 		umask 077
 		nice -5
 		buffer_response 1M
+		cgroup memory.max 1G
+		cgroup cpu.max "50000"	 100000
+		cgroup cgroup.max.depth 5
+		cgroup hugetlb.2MB.max 100%%
+		error_log /var/../%p.log
+		min_workers 2
 		max_workers 3}
+	run_dir /var/run/zfpm
 	timeout wait 7
 	buffer_request 8K
 	buffer_response 16K
@@ -189,11 +217,18 @@ conf <<-\EOF
 	max_requests 12
 	on_server_close abort
 EOF
-is "$(show p)" 'p user=nobody A=3 B=2 nofile=100/-1 cpu=120/120 as=1073741824/2147483648 core=0/0 app:A=2 app:B=1 [/bin/sh] [-c] [say "a b" \ # {x}] [c:\dir] [a#b] [] wait=120000 kill=250 buffers=8192,1048576 queue=0 requests=12 close=1 workers=3 umask=77 nice=-5' \
+is "$(show p)" 'p user=nobody A=3 B=2 error_log=/var/../p.log memory.max=1G cpu.max=50000 100000 cgroup.max.depth=5 hugetlb.2MB.max=100% nofile=100/-1 cpu=120/120 as=1073741824/2147483648 core=0/0 app:A=2 app:B=1 [/bin/sh] [-c] [say "a b" \ # {x}] [c:\dir] [a#b] [] control=/var/run/zfpm/control wait=120000 kill=250 buffers=8192,1048576 queue=0 requests=12 close=1 workers=2-3 umask=77 nice=-5' \
     'quotes, comments, units, and defaults that stand behind the pool'
-like "$(check)" 'zfpm.conf: ok: 1 pool, 2 apps, 1 listen' 'which zfpm -t says is well'
+sed -i '/cgroup/d' zfpm.conf
+is "$(check)" "zfpm.conf: ok: 1 pool, 2 apps, 1 listen
+listen z.sock: mode 0660, key
+control /var/run/zfpm/control
+min_workers: 2 of max_workers 500 are started ahead
+app a: /bin/sh, 0 pools
+app q: /bin/sh, 1 pool
+zfpm.conf:2: warning: app a: no pool uses it" 'which zfpm -t says is well'
 printf 'listen /z key @tmp@/key\napp a { command /bin/sh }' | sed "s|@tmp@|$tmp|" >zfpm.conf
-is "$(check | sed -n '1p;4,$p')" 'zfpm.conf: ok: 0 pools, 1 app, 1 listen
+is "$(check | sed -n '1p;5,$p')" 'zfpm.conf: ok: 0 pools, 1 app, 1 listen
 zfpm.conf:2: warning: app a: no pool uses it
 zfpm.conf: warning: there is no pool' 'the last line needs no end'
 
@@ -205,6 +240,7 @@ cat >zfpm.conf <<-EOF
 	listen $tmp/c mode 0666 allow_user root nobody
 	listen 127.0.0.1:9000 allow 127.0.0.0/8 ::1 key $tmp/key
 	listen [::1]:9000 allow 0.0.0.0/0
+	control $tmp/control
 	app a { command /bin/sh }
 	pool x { user nobody
 		app a }
@@ -215,6 +251,7 @@ listen b: mode 0660, no key
 listen c: mode 0666, allow_user 0 $(id -u nobody), no key
 listen 127.0.0.1:9000: allow 127.0.0.0/8 ::1/128, key
 listen [::1]:9000: allow 0.0.0.0/0, no key
+control control
 app a: /bin/sh, 1 pool
 zfpm.conf:1: warning: listen a: mode 0666 lets everybody on this machine connect
 zfpm.conf:2: warning: listen b: no key: whoever can connect can name any pool
@@ -290,6 +327,7 @@ sed "s|/etc/zfpm|$tmp|; s|alice|$user|; s|www-data|nogroup|; s|/usr/bin/php-cgi|
 mkdir pools.d
 is "$(check)" "zfpm.conf: ok: 1 pool, 1 app, 1 listen
 listen /run/zfpm/zfpm.sock: group nogroup, mode 0660, key
+control /run/zfpm/control
 app php: /bin/sh, 1 pool" 'zfpm.conf.example works once the names are in it'
 sed -E -i 's/^# *(listen|router_user|log|log_level|max_workers|min_uid|timeout|max_queue|pool|user|app|env|\}) ?/\1 /
     s/^(	)# /\1/; s/^#	/	/' zfpm.conf
