@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034
 rootless=1
 . "${0%/*}/lib.sh"
-plan 17
+plan 19
 unset MAKEFLAGS MFLAGS
 
 # A copy as it has been built: nothing is compiled again, and not in the sources where other tests run.
@@ -24,14 +24,18 @@ fi
 make install DESTDIR="$d" PREFIX=/opt/z sysconfdir=/opt/etc >"$tmp/make.txt" 2>&1
 ok $? "make install" || diag "$(cat "$tmp/make.txt")"
 is "$(files)" "$(for f in ${modules:+"$modules/mod_zfpm.so"} /opt/etc/zfpm/key /opt/etc/zfpm/zfpm.conf \
-    /opt/z/lib/systemd/system/zfpm.service /opt/z/sbin/zfpm /opt/z/share/man/man5/zfpm.conf.5 \
-    /opt/z/share/man/man8/mod_zfpm.8 /opt/z/share/man/man8/zfpm.8; do echo ".$f"; done | sort)" "brings these files"
+    /opt/etc/logrotate.d/zfpm /opt/z/lib/systemd/system/zfpm.service /opt/z/lib/systemd/system/zfpm.socket \
+    /opt/z/sbin/zfpm /opt/z/share/man/man5/zfpm.conf.5 /opt/z/share/man/man8/mod_zfpm.8 \
+    /opt/z/share/man/man8/zfpm.8; do echo ".$f"; done | sort)" "brings these files"
 passes "the binary can be run" test -x "$d/opt/z/sbin/zfpm"
 passes "pools.d is a directory" test -d "$d/opt/etc/zfpm/pools.d"
 like "$(cat "$d/opt/etc/zfpm/key")" '^[0-9a-f]{64}$' "the key is long"
 is "$(stat -c %a "$d/opt/etc/zfpm/key")" 600 "and its owner's alone"
 like "$(cat "$d/opt/z/lib/systemd/system/zfpm.service")" '^ExecStart=/opt/z/sbin/zfpm -c /opt/etc/zfpm/zfpm.conf$' \
     "the unit starts this binary with this file"
+like "$(cat "$d/opt/z/lib/systemd/system/zfpm.service")" '^ExecReload=/opt/z/sbin/zfpm reload -c /opt/etc/zfpm/zfpm.conf$' \
+    "and reloads the same"
+like "$(cat "$d/opt/etc/logrotate.d/zfpm")" '/opt/z/sbin/zfpm reopen -c /opt/etc/zfpm/zfpm.conf' "as logrotate reopens its logs"
 unlike "$(grep -v '^#' "$d/opt/etc/zfpm/zfpm.conf")" ' /etc/zfpm' "the configuration names its own directory"
 like "$(grep -v '^#' "$d/opt/etc/zfpm/zfpm.conf")" 'key /opt/etc/zfpm/key' "and its own key"
 
@@ -46,11 +50,13 @@ is "$(find "$d" -mindepth 1 2>/dev/null)" '' "leaves nothing"
 make install DESTDIR="$d" >/dev/null 2>&1
 echo '# mine' >>"$d/etc/zfpm/zfpm.conf"
 echo '# mine' >"$d/etc/zfpm/pools.d/blog.conf"
+echo '# mine' >>"$d/etc/logrotate.d/zfpm"
 make install DESTDIR="$d" >/dev/null 2>&1
-is "$(tail -n 1 "$d/etc/zfpm/zfpm.conf")" '# mine' "a changed configuration stays as it is"
+is "$(tail -q -n 1 "$d/etc/zfpm/zfpm.conf" "$d/etc/logrotate.d/zfpm" | uniq)" '# mine' "a changed configuration stays as it is"
 passes "the unit goes where systemd looks" test -e "$d/usr/local/lib/systemd/system/zfpm.service"
 make uninstall DESTDIR="$d" >"$tmp/make.txt" 2>&1
-is "$(files)" './etc/zfpm/key
+is "$(files)" './etc/logrotate.d/zfpm
+./etc/zfpm/key
 ./etc/zfpm/pools.d/blog.conf
 ./etc/zfpm/zfpm.conf' "make uninstall leaves a changed configuration"
 like "$(cat "$tmp/make.txt")" 'stays' "and says so"
