@@ -963,30 +963,59 @@ set_path_template(struct parser *p, const struct directive *d, void *block)
 }
 
 /*
- * What a pool's applications say is appended to it by root's hand, so in the
- * directory nobody else may be able to make a file. Sticky ones are not enough.
+ * What a pool's applications say is appended to its error_log by root's hand. spawn.c looks at every step when it opens
+ * the file; this is the same rule, to say early what would not be. A group may write further up, as in some /var/log.
  */
+static void
+check_error_log(struct parser *p, const char *path)
+{
+	char *copy = arena_text(&p->scratch, path, strlen(path)), *slash, *next;
+	const char *dir;
+	struct stat st;
+
+	for (slash = copy; slash != NULL; slash = next) {
+		next = strchr(slash + 1, '/');
+		*slash = '\0';
+		dir = slash == copy ? "/" : copy;
+		if (stat(dir, &st) == -1)
+			refuse_path(p, dir, "%s", strerror(errno));
+		else if (!S_ISDIR(st.st_mode))
+			refuse_path(p, dir, "%s", strerror(ENOTDIR));
+		else if (st.st_uid != 0)
+			refuse_path(p, dir, "is owned by uid %lu, not by root", (unsigned long)st.st_uid);
+		else if ((st.st_mode & S_IWOTH) != 0)
+			refuse_path(p, dir, "can be written by everybody");
+		else if (next == NULL && (st.st_mode & S_IWGRP) != 0)
+			refuse_path(p, dir, "can be written by group %lu", (unsigned long)st.st_gid);
+		else {
+			*slash = '/';
+			continue;
+		}
+		return;
+	}
+	if (lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || st.st_nlink != 1))
+		refuse_path(p, path, "is not a regular file with one name");
+}
+
 static void
 set_error_log(struct parser *p, const struct directive *d, void *block)
 {
-	const char *path, *dir;
-	struct stat st;
+	const char *path, *name;
+	size_t len;
 
 	set_path_template(p, d, block);
-	if ((path = FIELD(const char *)) == NULL || p->pool->star != -1)
+	if ((path = FIELD(const char *)) == NULL)
 		return;
+	for (name = path; *name == '/'; name += len) {
+		len = strcspn(++name, "/");
+		if ((len == 0 && *name == '\0') || (len == 1 && name[0] == '.') || (len == 2 && name[0] == '.' && name[1] == '.')) {
+			fail(p, "%s: '%s' does not name a file without '.' and '..'", d->name, path);
+			return;
+		}
+	}
 	p->purpose = d->name;
-	if ((dir = trusted_dir(p, parent_of(p, path), 0)) == NULL)
-		return;
-	path = arena_join(&p->scratch, dir, strrchr(path, '/') + 1);
-	if (dir[0] == '\0')
-		dir = "/";
-	if (lstat(dir, &st) == -1)
-		refuse_path(p, dir, "%s", strerror(errno));
-	else if ((st.st_mode & S_IWOTH) != 0 || ((st.st_mode & S_IWGRP) != 0 && st.st_gid != 0))
-		refuse_path(p, dir, "can be written by others than root");
-	else if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
-		refuse_path(p, path, "is not a regular file");
+	if (p->pool->star == -1)
+		check_error_log(p, path);
 }
 
 static void

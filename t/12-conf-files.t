@@ -1,7 +1,7 @@
 #!/bin/sh
 # Included files name themselves in their errors, and a file that others than root could write is refused.
 . "${0%/*}/lib.sh"
-plan 46
+plan 50
 cd "$tmp" || exit 1
 mkdir pools.d deep owned
 chmod 755 pools.d deep owned
@@ -168,25 +168,38 @@ refused "zfpm.conf:1: listen: key: 'key' is not an absolute path" 'a key with a 
 printf 'listen %s/z.sock\napp a { command /bin/sh }\n' "$tmp" >base
 # log PATH [NAME]
 log() { conf "pool ${2:-x} { user nobody" 'app a' "error_log $1 }"; }
-mkdir logs logs/sub
-log "$tmp/logs/%p.log"
+# Not below /tmp, which everybody can write.
+logs=$(mktemp -d /run/zfpm-test.XXXXXX)
+trap 'rm -rf "$logs"; lib_cleanup' EXIT
+log_refused() { is "$(check | sed "s|$logs|LOGS|g")" "zfpm.conf:5: error_log: $1" "$2"; }
+mkdir "$logs/sub"
+log "$logs/%p.log"
+chmod 755 "$logs"
 accepted 'an error_log need not be there'
-mkfifo logs/x.log
-refused "zfpm.conf:5: error_log: logs/x.log: is not a regular file" 'but nothing else may be in its place'
-rm logs/x.log
-ln -s /dev/null logs/x.log
-refused "zfpm.conf:5: error_log: logs/x.log: is not a regular file" 'not even a link'
-rm logs/x.log
-chown nobody logs
-log "$tmp/logs/sub/x"
-refused "zfpm.conf:5: error_log: logs: is owned by uid $(id -u nobody), not by root" 'the directory of another'
-log "$tmp/logs/sub/%p" '*.x'
+log "$logs/none/x"
+log_refused 'LOGS/none: No such file or directory' 'but its directory must'
+log "$logs/none/%p" '*.x'
 accepted 'which is not looked at for a pattern'
-chown 0:1 logs
-chmod 770 logs
-log "$tmp/logs/x"
-refused "zfpm.conf:5: error_log: logs: can be written by group 1" 'a directory that a group can write'
-chmod 1777 logs
-refused "zfpm.conf:5: error_log: logs: can be written by others than root" 'for a new file a sticky one is not good enough'
-log "$tmp/logs/sub/x"
-accepted 'but on the way there it is'
+mkfifo "$logs/x.log"
+log "$logs/x.log"
+log_refused 'LOGS/x.log: is not a regular file with one name' 'nothing else may be in its place'
+rm "$logs/x.log"
+ln -s /dev/null "$logs/x.log"
+log_refused 'LOGS/x.log: is not a regular file with one name' 'not even a link'
+rm "$logs/x.log"
+log "$logs/sub"
+log_refused 'LOGS/sub: is not a regular file with one name' 'or a directory'
+true >"$logs/sub/x"
+log "$logs/sub/x/y"
+log_refused 'LOGS/sub/x: Not a directory' 'a file that is no directory'
+log "$logs/sub/x"
+accepted 'one that is there'
+chown nobody "$logs"
+log_refused "LOGS: is owned by uid $(id -u nobody), not by root" 'the directory of another'
+chown 0:1 "$logs"
+chmod 1777 "$logs"
+log_refused 'LOGS: can be written by everybody' 'one that everybody can write, sticky or not'
+chmod 775 "$logs"
+accepted 'further up a group may write'
+log "$logs/x"
+log_refused 'LOGS: can be written by group 1' 'but not in the directory itself'

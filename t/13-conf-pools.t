@@ -206,7 +206,7 @@ conf <<-\EOF
 		cgroup cpu.max "50000"	 100000
 		cgroup cgroup.max.depth 5
 		cgroup hugetlb.2MB.max 100%%
-		error_log /var/../%p.log
+		error_log /var//%p.log
 		min_workers 2
 		max_workers 3}
 	run_dir /var/run/zfpm
@@ -217,7 +217,7 @@ conf <<-\EOF
 	max_requests 12
 	on_server_close abort
 EOF
-is "$(show p)" 'p user=nobody A=3 B=2 error_log=/var/../p.log memory.max=1G cpu.max=50000 100000 cgroup.max.depth=5 hugetlb.2MB.max=100% nofile=100/-1 cpu=120/120 as=1073741824/2147483648 core=0/0 app:A=2 app:B=1 [/bin/sh] [-c] [say "a b" \ # {x}] [c:\dir] [a#b] [] control=/var/run/zfpm/control wait=120000 kill=250 buffers=8192,1048576 queue=0 requests=12 close=1 workers=2-3 umask=77 nice=-5' \
+is "$(show p)" 'p user=nobody A=3 B=2 error_log=/var//p.log memory.max=1G cpu.max=50000 100000 cgroup.max.depth=5 hugetlb.2MB.max=100% nofile=100/-1 cpu=120/120 as=1073741824/2147483648 core=0/0 app:A=2 app:B=1 [/bin/sh] [-c] [say "a b" \ # {x}] [c:\dir] [a#b] [] control=/var/run/zfpm/control wait=120000 kill=250 buffers=8192,1048576 queue=0 requests=12 close=1 workers=2-3 umask=77 nice=-5' \
     'quotes, comments, units, and defaults that stand behind the pool'
 sed -i '/cgroup/d' zfpm.conf
 is "$(check)" "zfpm.conf: ok: 1 pool, 2 apps, 1 listen

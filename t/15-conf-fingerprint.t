@@ -3,7 +3,6 @@
 . "${0%/*}/lib.sh"
 plan 62
 cd "$tmp" || exit 1
-mkdir logs
 
 cat >number.c <<-\EOF
 	#include <inttypes.h>
@@ -71,7 +70,7 @@ cat >base.conf <<-EOF
 		env D 4
 		cgroup memory.max 1G
 		cgroup cpu.weight 50
-		error_log $tmp/logs/blog.log
+		error_log /var/blog.log
 	}
 	pool * {
 		user bob
@@ -160,7 +159,7 @@ done <<-\EOF
 	s/app a b other/app a/
 	s/^app other/# comment\n&/
 	s/env C 3/env C 7\nenv C 3/
-	s/logs\/blog/logs\/%p/
+	s/blog[.]log/%p.log/
 EOF
 
 # ---- which app, which name
@@ -174,12 +173,12 @@ cat >pattern.conf <<-EOF
 	pool *.net { user %1
 		app a
 		env X "%% %p"
-		error_log $tmp/logs/%1.log
+		error_log /var/%1.log
 		cgroup memory.max %1 }
 	pool alice.org { user alice
 		app a
 		env X "% alice.net"
-		error_log $tmp/logs/alice.log
+		error_log /var/alice.log
 		cgroup memory.max alice }
 EOF
 sed -i 's/"% alice/"%% alice/' pattern.conf
