@@ -13,8 +13,8 @@ ZCFLAGS = $(C11) $(WARN) $(HARDEN) -fPIE $(CFLAGS)
 MODFLAGS = -std=gnu11 $(WARN) $(HARDEN) -fPIC -fvisibility=hidden $(CFLAGS) \
 	`$(APXS) -q EXTRA_CPPFLAGS` -I`$(APXS) -q INCLUDEDIR` -I`$(APXS) -q APR_INCLUDEDIR`
 
-OBJS = zfpm.o conf.o control.o master.o listen.o spawn.o cgroup.o guard.o router.o handover.o status.o request.o pool.o \
-	timeout.o fcgi.o ipc.o log.o os.o
+OBJS = zfpm.o conf.o control.o master.o listen.o upgrade.o spawn.o cgroup.o guard.o router.o handover.o status.o \
+	request.o pool.o timeout.o fcgi.o ipc.o log.o os.o
 
 all: zfpm module
 
