@@ -6,9 +6,10 @@
  *
  * The page is made in pieces, and between two of them requests go on: pools and
  * workers come and go, so no pointer to one outlives the call that found it.
- * What is remembered are the number of the next bucket of pools, numbers of
- * workers, which are never used twice, and which configured pools were shown:
- * none is left out, and none comes twice.
+ * What is remembered are numbers: of configured pools, of the buckets in which
+ * the living ones are found again, and of workers, which are never used twice.
+ * A configured pool comes once in every table, in the order of zfpm.conf, as
+ * living if it lived at the beginning and still does. The pools of patterns follow.
  *
  * Methods, URIs and scripts come from clients, and are hostile: put_escaped().
  */
@@ -19,7 +20,7 @@
 #include "zfpm.h"
 
 #define PIECE		16384		/* bytes of a piece, before it is given out; one worker or pool more may be in it */
-#define LOOKS		2048		/* or so many buckets and pools looked at, if there is something to give out */
+#define LOOKS		2048		/* or so many pools and buckets looked at, if there is something to give out */
 #define QUEUE_SHOWN	100		/* requests of one pool's queue */
 #define NAME_MIN	16		/* columns for a pool's name; a longer one moves its line to the right */
 #define NAME_MAX	40
@@ -32,10 +33,10 @@ struct buf {
 
 /* What the page is made of, in this order; not every format has all. */
 enum section {
+	SECTION_LOOK,		/* nothing yet: which pools live */
 	SECTION_HEAD,
-	SECTION_FAMILY,		/* OpenMetrics: from here to SECTION_RESTING once for each family */
+	SECTION_FAMILY,		/* OpenMetrics: this one and SECTION_POOLS once for each family */
 	SECTION_POOLS,
-	SECTION_RESTING,
 	SECTION_WORKERS,
 	SECTION_QUEUED,
 	SECTION_FAILING,
@@ -43,14 +44,21 @@ enum section {
 	SECTION_DONE,
 };
 
-/* One of the things that a bucket of pools comes out as. */
+/*
+ * Where pools are: conf->npools places for those that are configured by name, then one for each bucket, for
+ * what else is in it: pools of patterns, and of what was removed from the configuration.
+ */
+struct place {
+	uint16_t	 bucket;	/* in which it lives, + 1; 0: it does not */
+	uint16_t	 marks;		/* what there is to show of it, noted with the first table (MARK_..., family_marks()) */
+};
+enum { MARK_WORKERS = 1, MARK_QUEUED = 2, MARK_FAILING = 4 };
+
+/* One of the things that a place comes out as. */
 struct item {
 	uint32_t	 worker;	/* its number, if it is one */
 	size_t		 end;		/* else 0 < end: text, up to here in staged */
 };
-
-/* What is in a bucket, so that the empty ones need not be looked at again. */
-enum { MARK_WORKERS = 1, MARK_QUEUED = 2, MARK_FAILING = 4 };
 
 struct column {
 	const char	*title;
@@ -68,16 +76,14 @@ struct status {
 
 	char		 name[POOL_NAME_LEN + 1];	/* the one pool asked for; empty: all */
 	const struct conf_pool *only;	/* that one's; NULL: there is none */
-	int		 bucket_only;	/* its bucket, -1: it was not living */
 
-	size_t		 bucket;	/* the next one */
-	int		 next_conf;	/* index of the next configured pool (SECTION_RESTING) */
-	uint8_t		*shown;		/* a bit for each configured pool, in this section or family */
-	bool		 only_shown;
-	int		 nresting;	/* exact pools not shown yet */
-	uint8_t		 marks[POOL_BUCKETS];
+	struct place	*places;
+	size_t		 first, end;	/* those that are to be shown */
+	size_t		 next;
+	uint16_t	 all_marks;	/* of all places */
+	int		 nresting;	/* configured, not living, and not shown */
 
-	struct item	*items;		/* of the last bucket, not put out yet */
+	struct item	*items;		/* of the last place, not put out yet */
 	size_t		 nitems, next_item, items_size;
 	struct buf	 staged;	/* their text */
 	size_t		 staged_done;
@@ -838,7 +844,7 @@ head_tally(struct status *st, struct buf *b, const struct tally *t)
 	c = head_line(st, b, "requests");
 	put_counted(b, n->requests, " served, ");
 	put_counted(b, n->failed, " failed (");
-	put_counted(b, n->queue_full, " of them: queue full), ");
+	put_counted(b, n->queue_full, " queue full), ");
 	put_counted(b, n->aborted, " aborted, ");
 	put_counted(b, n->slow, " slow");
 	head_end(st, b, c);
@@ -860,18 +866,26 @@ head_tally(struct status *st, struct buf *b, const struct tally *t)
 	head_end(st, b, c);
 }
 
-/* The pool that was asked for, if it lives. */
-static const struct pool *
-find_only(const struct status *st)
+/* Where a pool of this bucket is. */
+static size_t
+place_of(const struct status *st, const struct pool *p, size_t bucket)
 {
-	const struct pool *p;
+	return p->conf->star == -1 && p->conf->index >= 0 ? (size_t)p->conf->index : (size_t)st->conf->npools + bucket;
+}
 
-	if (st->bucket_only == -1)
+/* The pool in this place that comes after p, or the first (NULL); NULL if there is no further one. */
+static const struct pool *
+place_next(const struct status *st, size_t place, const struct pool *p)
+{
+	size_t bucket;
+
+	if (st->places[place].bucket == 0)
 		return NULL;
-	for (p = pool_bucket((size_t)st->bucket_only); p != NULL; p = p->hash_next)
-		if (strcmp(p->name, st->name) == 0)
-			return p;
-	return NULL;
+	bucket = st->places[place].bucket - 1u;
+	for (p = p != NULL ? p->hash_next : pool_bucket(bucket); p != NULL; p = p->hash_next)
+		if (place_of(st, p, bucket) == place && (st->name[0] == '\0' || strcmp(p->name, st->name) == 0))
+			break;
+	return p;
 }
 
 static void
@@ -913,7 +927,7 @@ page_head(struct status *st, struct buf *b)
 		tally_all(st, &t);
 		head_tally(st, b, &t);
 	} else {
-		p = find_only(st);
+		p = st->first < st->end ? place_next(st, st->first, NULL) : NULL;
 		c = head_line(st, b, "pool");
 		put_escaped(b, is_html(st) ? ESCAPE_HTML : ESCAPE_TEXT, st->name);
 		put_string(b, p != NULL ? ", living" : st->only != NULL ? ", resting" : ", unknown");
@@ -929,15 +943,14 @@ page_head(struct status *st, struct buf *b)
 		put_string(b, "</table>\n");
 }
 
-/* How many pools are configured, but have neither workers nor requests; they take one line. */
+/* How many pools are configured, but have neither workers nor requests; together they take one line. */
 static void
 page_resting(struct status *st, struct buf *b)
 {
-	table_close(st, b);
-	if (st->name[0] != '\0' || st->nresting <= 0)
+	if (st->nresting == 0)
 		return;
 	put_string(b, is_html(st) ? "<p>" : "\n");
-	put_signed(b, st->nresting);
+	put_number(b, (uint64_t)st->nresting);
 	put_string(b, st->nresting == 1 ? " pool is resting" : " pools are resting");
 	put_string(b, is_html(st) ? "</p>\n" : "\n");
 }
@@ -1208,6 +1221,7 @@ enum { FAMILY_WORKERS, FAMILY_MAX_WORKERS, FAMILY_QUEUE, FAMILY_WAIT, FAMILY_FIE
 #define FAMILY_RESTARTS	(FAMILY_FIELDS + NFIELDS)
 #define FAMILY_TIMEOUTS	(FAMILY_RESTARTS + 1)
 #define FAMILIES	(FAMILY_TIMEOUTS + 1)
+_Static_assert(FAMILIES <= 16, "place.marks");
 
 struct family {
 	const char	*name;
@@ -1298,6 +1312,51 @@ metric_put(struct buf *b, const struct family *f, const struct tally *t, const c
 	put_char(b, '\n');
 }
 
+static bool
+any(const uint64_t *values, int n)
+{
+	while (n-- > 0)
+		if (values[n] != 0)
+			return true;
+	return false;
+}
+
+/* Has this pool a sample in this family? */
+static bool
+family_has(int family, const struct tally *t)
+{
+	const struct counters *c = t->counters;
+
+	if (family == FAMILY_WORKERS)
+		return t->nworkers > 0;
+	if (family == FAMILY_MAX_WORKERS)
+		return t->living;
+	if (family == FAMILY_QUEUE)
+		return t->queued > 0;
+	if (family == FAMILY_WAIT)
+		return t->wait_ms > 0;
+	if (c == NULL)
+		return false;
+	if (family == FAMILY_RESTARTS)
+		return any(c->ended, END_CAUSES);
+	if (family == FAMILY_TIMEOUTS)
+		return any(c->timeouts, KINDS_SHOWN);
+	/* requests, the first of them, is there for every pool that has counters. */
+	return family == FAMILY_FIELDS || field_of(c, &fields[family - FAMILY_FIELDS]) != 0;
+}
+
+static uint16_t
+family_marks(const struct tally *t)
+{
+	uint16_t marks = 0;
+	int i;
+
+	for (i = 0; i < FAMILIES; i++)
+		if (family_has(i, t))
+			marks |= (uint16_t)(1 << i);
+	return marks;
+}
+
 static void
 metric_samples(struct buf *b, int family, const struct tally *t)
 {
@@ -1309,18 +1368,13 @@ metric_samples(struct buf *b, int family, const struct tally *t)
 		for (i = 0; i < SHOWN_KINDS; i++)
 			metric_put(b, &f, t, "state", shown_names[i], (uint64_t)t->workers[i], false);
 	} else if (family == FAMILY_MAX_WORKERS) {
-		if (t->living || t->name == NULL)
-			metric_put(b, &f, t, NULL, NULL, (uint64_t)t->max_workers, true);
+		metric_put(b, &f, t, NULL, NULL, (uint64_t)t->max_workers, true);
 	} else if (family == FAMILY_QUEUE) {
 		metric_put(b, &f, t, NULL, NULL, (uint64_t)t->queued, false);
 	} else if (family == FAMILY_WAIT) {
-		if (t->wait_ms > 0) {
-			metric_name(b, &f, t, NULL, NULL);
-			put_seconds(b, t->wait_ms);
-			put_char(b, '\n');
-		}
-	} else if (c == NULL) {
-		return;
+		metric_name(b, &f, t, NULL, NULL);
+		put_seconds(b, t->wait_ms);
+		put_char(b, '\n');
 	} else if (family == FAMILY_RESTARTS) {
 		for (i = 0; i < END_CAUSES; i++)
 			metric_put(b, &f, t, "cause", cause_names[i], c->ended[i], false);
@@ -1411,21 +1465,20 @@ stage_workers(struct status *st, const struct pool *p)
 			stage_worker(st, w->number);
 }
 
-static bool
-shown_get(const struct status *st, int i)
+static uint16_t
+pool_marks(const struct pool *p, const struct tally *t)
 {
-	return (st->shown[i / 8] & 1 << i % 8) != 0;
-}
+	uint16_t marks = 0;
+	int i;
 
-/* This pool is in the list of pools now, and is not to come as a resting one. */
-static void
-shown_set(struct status *st, const struct conf_pool *cp)
-{
-	st->only_shown = true;
-	if (cp->star != -1 || cp->index < 0 || cp->index >= st->conf->npools || shown_get(st, cp->index))
-		return;
-	st->shown[cp->index / 8] |= (uint8_t)(1 << cp->index % 8);
-	st->nresting--;
+	if (t->nworkers > 0)
+		marks |= MARK_WORKERS;
+	if (t->queued > 0)
+		marks |= MARK_QUEUED;
+	for (i = 0; i < p->conf->napps; i++)
+		if (p->apps[i].backoff_ms != 0)
+			marks |= MARK_FAILING;
+	return marks;
 }
 
 static void
@@ -1433,18 +1486,15 @@ stage_pool(struct status *st, const struct pool *p)
 {
 	struct buf *b = &st->staged;
 	struct tally t;
-	int i;
 
 	switch (st->section) {
 	case SECTION_POOLS:
-		shown_set(st, p->conf);
 		tally_living(st, &t, p);
-		st->marks[st->bucket] |= (t.nworkers > 0 ? MARK_WORKERS : 0) | (t.queued > 0 ? MARK_QUEUED : 0);
-		for (i = 0; i < p->conf->napps; i++)
-			if (p->apps[i].backoff_ms != 0)
-				st->marks[st->bucket] |= MARK_FAILING;
+		if (st->family <= 0)
+			st->places[st->next].marks |= st->format == STATUS_OPENMETRICS ? family_marks(&t) : pool_marks(p, &t);
 		if (st->format == STATUS_OPENMETRICS) {
-			metric_samples(b, st->family, &t);
+			if (family_has(st->family, &t))
+				metric_samples(b, st->family, &t);
 		} else if (st->format == STATUS_JSON) {
 			json_pool_head(st, b, &t);
 			stage_text(st);
@@ -1463,9 +1513,9 @@ stage_pool(struct status *st, const struct pool *p)
 	case SECTION_FAILING:
 		table_failing(st, b, p);
 		break;
+	case SECTION_LOOK:
 	case SECTION_HEAD:
 	case SECTION_FAMILY:
-	case SECTION_RESTING:
 	case SECTION_END:
 	case SECTION_DONE:
 		break;
@@ -1473,19 +1523,51 @@ stage_pool(struct status *st, const struct pool *p)
 	stage_text(st);
 }
 
+/* A configured pool that does not live. */
 static void
-stage_bucket(struct status *st)
+stage_resting(struct status *st, const struct conf_pool *cp)
 {
-	const struct pool *p;
+	struct tally t;
+
+	if (cp->star != -1 && st->name[0] == '\0')
+		return;			/* a pattern is no pool */
+	tally_resting(&t, cp, cp->star == -1 ? cp->name : st->name);
+	switch (st->format) {
+	case STATUS_JSON:
+		json_pool_head(st, &st->staged, &t);
+		break;
+	case STATUS_OPENMETRICS:
+		if (st->family == 0)
+			st->places[st->next].marks = family_marks(&t);
+		if (family_has(st->family, &t))
+			metric_samples(&st->staged, st->family, &t);
+		break;
+	case STATUS_TEXT:
+	case STATUS_HTML:
+		if (st->name[0] != '\0')
+			table_pool(st, &st->staged, &t);
+		else
+			st->nresting++;
+		break;
+	}
+	stage_text(st);
+}
+
+static void
+stage_place(struct status *st)
+{
+	const struct pool *p = place_next(st, st->next, NULL);
 
 	st->nitems = st->next_item = 0;
 	st->staged.len = st->staged_done = 0;
-	for (p = pool_bucket(st->bucket); p != NULL; p = p->hash_next)
-		if (st->name[0] == '\0' || strcmp(p->name, st->name) == 0)
-			stage_pool(st, p);
+	if (p == NULL && st->section == SECTION_POOLS && st->next < (size_t)st->conf->npools)
+		stage_resting(st, st->conf->pools[st->next]);
+	for (; p != NULL; p = place_next(st, st->next, p))
+		stage_pool(st, p);
+	st->all_marks |= st->places[st->next].marks;
 }
 
-/* Put out the next item of the bucket. */
+/* Put out the next item of the place. */
 static void
 put_item(struct status *st)
 {
@@ -1507,100 +1589,39 @@ put_item(struct status *st)
 		table_worker(st, &st->out, w);
 }
 
-static void
-put_resting(struct status *st, const struct conf_pool *cp, const char *name)
-{
-	struct tally t;
-
-	tally_resting(&t, cp, name);
-	switch (st->format) {
-	case STATUS_JSON:
-		json_pool_head(st, &st->out, &t);
-		break;
-	case STATUS_OPENMETRICS:
-		if (t.counters != NULL)
-			metric_samples(&st->out, st->family, &t);
-		break;
-	case STATUS_TEXT:
-	case STATUS_HTML:
-		table_pool(st, &st->out, &t);
-		break;
-	}
-}
-
-/* One configured pool, if it was not among the living. Returns whether that was the last. */
-static bool
-step_resting(struct status *st)
-{
-	const struct conf_pool *cp;
-	int i;
-
-	if (st->name[0] != '\0') {
-		if (!st->only_shown && st->only != NULL)
-			put_resting(st, st->only, st->name);
-		return true;
-	}
-	if (st->format == STATUS_TEXT || st->format == STATUS_HTML)
-		return true;		/* one line for all, from nresting */
-	if ((i = st->next_conf++) >= st->conf->npools)
-		return true;
-	cp = st->conf->pools[i];
-	if (cp->star == -1 && !shown_get(st, i))
-		put_resting(st, cp, cp->name);
-	return false;
-}
-
-/* In the sections that go through the pools: what a bucket has to have in it. */
+/* In the sections that go through the pools: what a place has to have; 0: it is not known yet. */
 static int
-marks_wanted(enum section section)
+marks_wanted(const struct status *st)
 {
-	return section == SECTION_WORKERS ? MARK_WORKERS : section == SECTION_QUEUED ? MARK_QUEUED :
-	    section == SECTION_FAILING ? MARK_FAILING : 0;
+	switch (st->section) {
+	case SECTION_POOLS:	return st->family > 0 ? 1 << st->family : 0;
+	case SECTION_WORKERS:	return MARK_WORKERS;
+	case SECTION_QUEUED:	return MARK_QUEUED;
+	case SECTION_FAILING:	return MARK_FAILING;
+	case SECTION_LOOK:
+	case SECTION_HEAD:
+	case SECTION_FAMILY:
+	case SECTION_END:
+	case SECTION_DONE:	break;
+	}
+	return 0;
 }
 
-/* One bucket. Returns whether that was the last. */
+/* One place. Returns whether that was the last. */
 static bool
-step_bucket(struct status *st)
+step_place(struct status *st)
 {
-	int wanted = marks_wanted(st->section);
+	int wanted = marks_wanted(st);
 
-	if (st->name[0] != '\0') {
-		if (st->bucket_only == -1 || st->bucket > (size_t)st->bucket_only)
-			return true;
-		st->bucket = (size_t)st->bucket_only;
-	}
-	if (st->bucket == POOL_BUCKETS)
+	if (st->next >= st->end)
 		return true;
-	if (wanted == 0 || (st->marks[st->bucket] & wanted) != 0)
-		stage_bucket(st);
-	st->bucket++;
+	if (wanted == 0 || (st->places[st->next].marks & wanted) != 0)
+		stage_place(st);
+	st->next++;
 	return false;
 }
 
-/* OpenMetrics: is there a pool for which this family has a sample? */
-static bool
-family_needed(const struct status *st, int family)
-{
-	const struct counters *c = &st->totals.counters;
-	uint64_t n = 0;
-	int i;
-
-	if (family == FAMILY_QUEUE || family == FAMILY_WAIT)
-		return st->totals.queued > 0;
-	if (family <= FAMILY_FIELDS)	/* requests: of every pool */
-		return true;
-	if (family == FAMILY_RESTARTS)
-		for (i = 0; i < END_CAUSES; i++)
-			n |= c->ended[i];
-	else if (family == FAMILY_TIMEOUTS)
-		for (i = 0; i < KINDS_SHOWN; i++)
-			n |= c->timeouts[i];
-	else
-		n = field_of(c, &fields[family - FAMILY_FIELDS]);
-	return n != 0;
-}
-
-/* The next family that has samples, and the pools anew. Returns whether there is none. */
+/* The next family that has samples. Returns whether there is none. */
 static bool
 step_family(struct status *st)
 {
@@ -1608,15 +1629,53 @@ step_family(struct status *st)
 
 	do
 		st->family++;
-	while (st->family < FAMILIES && !family_needed(st, st->family));
+	while (st->family > 0 && st->family < FAMILIES && (st->all_marks & 1 << st->family) == 0);
 	if (st->family == FAMILIES)
 		return true;
 	f = family_of(st->family);
 	metric_family(&st->out, "zfpm_pool_", &f);
-	memset(st->shown, 0, (size_t)st->conf->npools / 8 + 1);
-	st->only_shown = false;
-	st->next_conf = 0;
 	return false;
+}
+
+static void
+widen(struct status *st, const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > NAME_MAX)
+		len = NAME_MAX;
+	if ((int)len > st->name_width)
+		st->name_width = (int)len;
+}
+
+/* Find the pools that live, and how wide their names are. */
+static void
+look(struct status *st)
+{
+	bool named = st->name[0] != '\0';
+	const struct pool *p;
+	size_t i, place;
+
+	widen(st, st->name);
+	st->first = 0;
+	st->end = (size_t)st->conf->npools + POOL_BUCKETS;
+	if (named) {
+		/* Unless it lives: as what it would be. */
+		st->first = st->only != NULL ? (size_t)st->only->index : 0;
+		st->end = st->only != NULL ? st->first + 1 : 0;
+	}
+	for (i = 0; i < POOL_BUCKETS; i++)
+		for (p = pool_bucket(i); p != NULL; p = p->hash_next) {
+			if (named && strcmp(p->name, st->name) != 0)
+				continue;
+			place = place_of(st, p, i);
+			st->places[place].bucket = (uint16_t)(i + 1);
+			if (named) {
+				st->first = place;
+				st->end = place + 1;
+			}
+			widen(st, p->name);
+		}
 }
 
 static void
@@ -1652,20 +1711,24 @@ static void
 go_to(struct status *st, enum section section)
 {
 	st->section = section;
-	st->bucket = 0;
+	st->next = st->first;
 }
 
 /* A little more of the page. */
 static void
 step(struct status *st)
 {
-	bool metrics = st->format == STATUS_OPENMETRICS;
+	bool metrics = st->format == STATUS_OPENMETRICS, json = st->format == STATUS_JSON;
 
 	if (st->next_item < st->nitems) {
 		put_item(st);
 		return;
 	}
 	switch (st->section) {
+	case SECTION_LOOK:
+		look(st);
+		go_to(st, SECTION_HEAD);
+		break;
 	case SECTION_HEAD:
 		put_head(st);
 		go_to(st, metrics ? SECTION_FAMILY : SECTION_POOLS);
@@ -1674,25 +1737,18 @@ step(struct status *st)
 		go_to(st, step_family(st) ? SECTION_END : SECTION_POOLS);
 		break;
 	case SECTION_POOLS:
-		if (step_bucket(st))
-			go_to(st, SECTION_RESTING);
-		break;
-	case SECTION_RESTING:
-		if (!step_resting(st))
+		if (!step_place(st))
 			break;
-		if (metrics) {
-			go_to(st, SECTION_FAMILY);
-		} else if (st->format == STATUS_JSON) {
-			go_to(st, SECTION_END);
-		} else {
+		if (!metrics && !json) {
+			table_close(st, &st->out);
 			page_resting(st, &st->out);
-			go_to(st, SECTION_WORKERS);
 		}
+		go_to(st, metrics ? SECTION_FAMILY : json ? SECTION_END : SECTION_WORKERS);
 		break;
 	case SECTION_WORKERS:
 	case SECTION_QUEUED:
 	case SECTION_FAILING:
-		if (!step_bucket(st))
+		if (!step_place(st))
 			break;
 		table_close(st, &st->out);
 		go_to(st, st->section + 1);
@@ -1712,13 +1768,11 @@ struct status *
 status_new(const struct conf *conf, enum status_format format, const char *pool, const struct status_info *info)
 {
 	struct status *st;
-	const struct pool *p;
 	size_t len;
-	int i;
 
 	if ((st = calloc(1, sizeof(*st))) == NULL)
 		return NULL;
-	if ((st->shown = calloc(1, (size_t)conf->npools / 8 + 1)) == NULL) {
+	if ((st->places = calloc((size_t)conf->npools + POOL_BUCKETS, sizeof(*st->places))) == NULL) {
 		free(st);
 		return NULL;
 	}
@@ -1726,7 +1780,6 @@ status_new(const struct conf *conf, enum status_format format, const char *pool,
 	st->format = format;
 	st->info = *info;
 	st->family = -1;
-	st->bucket_only = -1;
 	st->name_width = NAME_MIN;
 	pool_totals(&st->totals);
 	if (pool != NULL && pool[0] != '\0') {
@@ -1735,19 +1788,6 @@ status_new(const struct conf *conf, enum status_format format, const char *pool,
 			len = POOL_NAME_LEN;	/* there is none of that length */
 		memcpy(st->name, pool, len);
 		st->only = conf_find(conf, st->name);
-		for (i = 0; i < POOL_BUCKETS && st->bucket_only == -1; i++)
-			for (p = pool_bucket((size_t)i); p != NULL; p = p->hash_next)
-				if (strcmp(p->name, st->name) == 0)
-					st->bucket_only = i;
-		if ((int)len > st->name_width)
-			st->name_width = (int)len;
-		return st;
-	}
-	for (i = 0; i < conf->npools; i++) {
-		len = strlen(conf->pools[i]->name);
-		if ((int)len > st->name_width)
-			st->name_width = len > NAME_MAX ? NAME_MAX : (int)len;
-		st->nresting += conf->pools[i]->star == -1;
 	}
 	return st;
 }
@@ -1785,7 +1825,7 @@ status_free(struct status *st)
 {
 	if (st == NULL)
 		return;
-	free(st->shown);
+	free(st->places);
 	free(st->items);
 	free(st->staged.data);
 	free(st->out.data);
