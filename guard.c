@@ -3,7 +3,7 @@
  *
  * Owns a handle (a pidfd) of every process that the master has started; a handle
  * can not come to mean another process. Sleeps as long as the master lives.
- * When that is gone the router finishes what it has, and then the applications
+ * When that is gone the routers finish what they have, and then the applications
  * are ended. Reads nothing but what the master sends, and starts nothing.
  */
 #include <sys/types.h>
@@ -20,22 +20,30 @@
 #define KILL_MS		5000	/* between SIGTERM and SIGKILL, when there is no master to ask for the pool's own */
 
 static struct pollfd	*handles;	/* [0]: the master's socket; then one for each process that lives */
+static bool		*is_router;	/* in the same order */
 static int		 nhandles, handles_size;
-static int		 router;	/* the router's handle; -1: it is gone */
+static int		 nrouters;	/* that live */
+static int		 log_fd;	/* what the log is written to */
 
 static void
-add(int fd)
+add(int fd, bool router)
 {
 	struct pollfd *grown;
+	bool *grown_too;
 
 	if (nhandles == handles_size) {
-		if ((grown = realloc(handles, (size_t)(handles_size + 64) * sizeof(*handles))) == NULL)
-			fatal("guard");	/* the master starts another, which begins with an exact size */
-		handles = grown;
 		handles_size += 64;
+		if ((grown = realloc(handles, (size_t)handles_size * sizeof(*handles))) == NULL ||
+		    (grown_too = realloc(is_router, (size_t)handles_size * sizeof(*is_router))) == NULL)
+			fatal("guard");	/* the master starts another */
+		handles = grown;
+		is_router = grown_too;
 	}
 	handles[nhandles].fd = fd;
-	handles[nhandles++].events = POLLIN;
+	handles[nhandles].events = POLLIN;
+	handles[nhandles].revents = 0;
+	is_router[nhandles++] = router;
+	nrouters += router;
 }
 
 /* Forget the processes that have ended. */
@@ -47,10 +55,10 @@ sweep(void)
 	for (i = nhandles - 1; i > 0; i--) {
 		if (handles[i].revents == 0)
 			continue;
-		if (handles[i].fd == router)
-			router = -1;
+		nrouters -= is_router[i];
 		close(handles[i].fd);
 		handles[i] = handles[--nhandles];
+		is_router[i] = is_router[nhandles];
 	}
 }
 
@@ -72,9 +80,12 @@ turn(int timeout_ms)
 	while ((got = ipc_recv(handles[0].fd, &msg, &fd)) == 1) {
 		if (fd == -1)
 			continue;
-		add(fd);
-		if (msg.value != 0)
-			router = fd;
+		if (msg.type == MSG_LOG) {
+			dup2(fd, log_fd);
+			close(fd);
+		} else {
+			add(fd, msg.value != 0);
+		}
 	}
 	if (got == 0 || errno != EAGAIN)
 		handles[0].fd = -1;	/* it is gone */
@@ -87,18 +98,19 @@ signal_all(int sig)
 	int i;
 
 	for (i = 1; i < nhandles; i++)
-		if (handles[i].fd != router)
+		if (!is_router[i])
 			os_process_signal(handles[i].fd, sig);
 }
 
 void
-guard_run(int master)
+guard_run(int master, int log)
 {
 	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE };
 	struct sigaction sa;
 	int64_t end_ms;
 	size_t i;
 
+	log_fd = log;
 	log_process("guard");
 	os_title("zfpm: guard");
 	memset(&sa, 0, sizeof(sa));
@@ -106,13 +118,12 @@ guard_run(int master)
 	sa.sa_handler = SIG_IGN;
 	for (i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		sigaction(ignored[i], &sa, NULL);
-	router = -1;
-	add(master);
+	add(master, false);
 	while (handles[0].fd != -1)
 		turn(-1);
 	if (nhandles > 1)
 		log_warnx("the master is gone; %d processes to end when the router has finished", nhandles - 1);
-	while (router != -1)
+	while (nrouters > 0)
 		turn(-1);
 	signal_all(SIGTERM);
 	end_ms = os_now_ms() + KILL_MS;

@@ -267,6 +267,34 @@ log_line(int level, int error, const char *fmt, va_list ap)
 	errno = saved;
 }
 
+int
+log_to(int fd, const char *fmt, ...)
+{
+	char text[LINE_LEN], line[LINE_LEN], zone[8];
+	struct timespec ts;
+	struct tm tm;
+	size_t len;
+	ssize_t n;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	localtime_r(&ts.tv_sec, &tm);
+	len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
+	strftime(zone, sizeof(zone), "%z", &tm);
+	len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ld%s ", ts.tv_nsec / 1000000, zone);
+	len = put_escaped(line, len, text);
+	line[len++] = '\n';
+	do
+		n = write(fd, line, len);
+	while (n == -1 && errno == EINTR);
+	if (n >= 0 && (size_t)n < len)
+		errno = ENOSPC;
+	return n == (ssize_t)len ? 0 : -1;
+}
+
 void
 log_warn(const char *fmt, ...)
 {

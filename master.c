@@ -1,16 +1,21 @@
 /*
- * master.c: root. Binds the sockets; starts, reaps and kills processes; keeps a router and a guard alive.
+ * master.c: root. Starts, reaps and kills processes; keeps a router and a guard alive; reload, upgrade, stop.
  *
  * Owns every process that zfpm ever started, and counts them against the
- * limits. Reads fixed-size messages from the router, which it treats as
- * hostile, and never a byte that came from the network or from an application.
+ * limits. Reads fixed-size messages from the routers, which it treats as
+ * hostile, and from root's own commands, and never a byte that came from the
+ * network or from an application.
+ *
+ * A reload and an upgrade are a new router beside the old one (begin_router()).
+ * When it has said that it lives, it becomes the current one (commit()): the
+ * old one is told to hand over, and when it has answered, the new one may go
+ * (check_go()). What still runs is finished by the old one, whose workers come
+ * one by one, when they are idle (router_gives()).
  */
 #include <sys/types.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <netinet/in.h>
 
 #include <dirent.h>
 #include <errno.h>
@@ -22,80 +27,83 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "zfpm.h"
 
-#define MESSAGE_BATCH		256	/* of the router, in one turn */
-#define PING_MS			5000	/* the router is asked for a sign of life */
+#define MESSAGE_BATCH		256	/* of a router, in one turn */
+#define PING_MS			5000	/* a router is asked for a sign of life */
 #define PINGS_UNANSWERED	6	/* so many without an answer: it is stuck */
 #define ROUTER_YOUNG_MS		10000	/* a router that died before this age is backed off */
 #define ROUTER_BACKOFF_MIN_MS	100
 #define ROUTER_BACKOFF_MAX_MS	10000
 #define GUARD_YOUNG_MS		1000	/* a guard that died before this age is not replaced at once */
 #define ROUTER_GRACE_MS		2000	/* to leave when the last application has gone */
-
-enum proc_state {
-	PROC_WAITING,	/* accepted; the processes of a dead router still fill the limit */
-	PROC_STARTING,	/* forked, exec not yet reported */
-	PROC_RUNNING,
-	PROC_STOPPING,	/* SIGTERM sent; SIGKILL at kill_ms */
-	PROC_KILLED,	/* SIGKILL sent */
-};
-
-/* One worker, from the router's wish to waitpid(). */
-struct proc {
-	enum proc_state	 state;
-	uint32_t	 number;	/* the router's; names its socket */
-	pid_t		 pid;		/* also its session and process group; 0 while waiting */
-	const struct conf_pool *pool;
-	int		 app;		/* index in pool->apps */
-	char		*name;		/* of the pool; ours */
-	int		 report_fd;	/* until exec is reported, then -1 */
-	int		 error_fd;	/* until it is handed to the router, then -1 */
-	int64_t		 kill_ms;	/* PROC_STOPPING */
-	bool		 orphan;	/* its router is gone: tell nobody of it */
-	bool		 failed;	/* text says which step */
-	char		 text[TEXT_LEN];
-};
-
-struct queued {			/* a message that the router's socket had no room for */
-	struct queued	*next;
-	struct msg	 msg;
-	int		 fd;		/* ours to close, or -1 */
-};
+#define CHECK_MS		60000	/* for `zfpm -t` of a new program */
+#define CHECK_TEXT		4096	/* of what that says */
+#define SAY_MAX			64	/* messages of text to one command */
+#define CGROUP_SWEEP_MS		1000
 
 enum master_state { MASTER_RUNNING, MASTER_QUITTING, MASTER_STOPPING };
 
-static struct conf	*conf;
+/* What is under way; one at a time. */
+enum operation {
+	OP_NONE,
+	OP_START,	/* a router for the first time, or in the place of one that died */
+	OP_RELOAD,
+	OP_CHECK,	/* zfpm -t of the program that is to be upgraded to */
+	OP_UPGRADE,	/* that is us now; the first router of ours is not there yet */
+};
+
+static struct conf	*conf;			/* in force */
+static const struct start *start;
+static struct master	 m = { .control_fd = -1, .guard_sock = -1, .lock_fd = -1 };
 static enum master_state state;
 static int		 signal_pipe[2];
 static uid_t		 router_uid;
 static gid_t		 router_gid;
 static char		 apps_dir[PATH_MAX];
-static int		 log_file_fd = STDERR_FILENO;
+static int		 log_fd = STDERR_FILENO;
 static int		 ready_fd;		/* told when requests can come; -1: nobody */
-static int		 lock_fd;		/* RUN_DIR/zfpm.pid, locked as long as we live */
+static int64_t		 conf_start;		/* seconds since 1970: when conf was taken */
 
-static struct proc	**procs;	/* in no order */
-static int		 nprocs, procs_size;
-static struct pollfd	*pfds;
-static int		 pfds_size;
+static enum operation	 operation;
+static struct conf	*next_conf;		/* of the router that begins; conf itself if that stays */
+static int		 next_log_fd;
+static int		 next_control_fd;	/* -1: that stays as well */
+static bool		 want_reload, want_upgrade;	/* as soon as nothing else is under way */
+static pid_t		 check_pid;		/* OP_CHECK; 0: it has ended */
+static int		 check_status;
+static int		 check_fd = -1;
+static char		 check_text[CHECK_TEXT];
+static size_t		 check_len;
+static int64_t		 check_end_ms;
 
-static pid_t		 router_pid;		/* 0: none */
-static int		 router_sock = -1;
-static pid_t		 guard_pid;		/* 0: none */
-static int		 guard_sock = -1;
+static struct router	*current;		/* it accepts; NULL: none */
+static struct router	*next_router;		/* it begins; NULL: none */
+static bool		 gone;			/* current has been told to go */
+static int64_t		 router_started_ms;	/* current was started */
+static int64_t		 router_start_ms;	/* when to start the next one; 0: there is one */
+static int64_t		 router_backoff_ms;
+static int64_t		 router_kill_ms;	/* the routers had their time to leave; 0 = no hurry */
+static int64_t		 next_ping_ms;
+static int64_t		 watchdog_ms, next_watchdog_ms;	/* 0: nobody asks for it */
+static int64_t		 next_sweep_ms;		/* of cgroups that could not be removed; 0: none */
+static int		 told_workers = -1;	/* systemd was told of so many */
+
 static int64_t		 guard_started_ms;
 static bool		 guarded;		/* the system has handles of processes */
-static int64_t		 router_started_ms;
-static int64_t		 router_start_ms;	/* when to start the next one */
-static int64_t		 router_backoff_ms;
-static int64_t		 router_kill_ms;	/* it had its time to leave; 0 = no hurry */
-static int64_t		 next_ping_ms;
-static int		 pings;			/* without an answer */
-static uint32_t		 last_number;		/* the highest number of a worker so far */
-static struct queued	*queue_first, *queue_last;
+
+/* What stands behind an entry of the poll set. */
+enum watch_kind { WATCH_SIGNAL, WATCH_CONTROL, WATCH_CHECK, WATCH_ROUTER, WATCH_CLIENT, WATCH_PROC };
+struct watch {
+	enum watch_kind	 kind;
+	void		*owner;
+};
+static struct pollfd	*pfds;
+static struct watch	*watches;
+static int		 npfds, pfds_size;
 
 /* ---- signals -------------------------------------------------------------------- */
 
@@ -138,9 +146,9 @@ proc_by_number(uint32_t number)
 {
 	int i;
 
-	for (i = 0; i < nprocs; i++)
-		if (procs[i]->number == number && !procs[i]->orphan)
-			return procs[i];
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->number == number)
+			return m.procs[i];
 	return NULL;
 }
 
@@ -149,38 +157,51 @@ proc_by_pid(pid_t pid)
 {
 	int i;
 
-	for (i = 0; i < nprocs; i++)
-		if (procs[i]->pid == pid)
-			return procs[i];
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->pid == pid)
+			return m.procs[i];
 	return NULL;
 }
 
-static struct proc *
-proc_new(void)
+struct proc *
+proc_new(struct master *mp)
 {
 	struct proc **grown, *p;
 	int size;
 
-	if (nprocs == procs_size) {
-		size = procs_size == 0 ? 64 : 2 * procs_size;
-		if ((grown = realloc(procs, (size_t)size * sizeof(struct proc *))) == NULL)
+	if (mp->nprocs == mp->procs_size) {
+		size = mp->procs_size == 0 ? 64 : 2 * mp->procs_size;
+		if ((grown = realloc(mp->procs, (size_t)size * sizeof(struct proc *))) == NULL)
 			return NULL;
-		procs = grown;
-		procs_size = size;
+		mp->procs = grown;
+		mp->procs_size = size;
 	}
 	if ((p = calloc(1, sizeof(*p))) == NULL)
 		return NULL;
 	p->report_fd = p->error_fd = -1;
-	procs[nprocs++] = p;
+	mp->procs[mp->nprocs++] = p;
 	return p;
 }
 
 static void	 guard_add(pid_t pid, bool is_router);
+static void	 clients_check(void);
 
 static void
 socket_path(const struct proc *p, char *path, size_t size)
 {
 	snprintf(path, size, "%s/w%lu", apps_dir, (unsigned long)p->number);
+}
+
+/* The last process of a pool with a cgroup has gone? */
+static bool
+last_in_cgroup(const struct proc *p)
+{
+	int i;
+
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i] != p && m.procs[i]->cgroup && strcmp(m.procs[i]->name, p->name) == 0)
+			return false;
+	return true;
 }
 
 static void
@@ -193,43 +214,71 @@ proc_free(struct proc *p)
 		close(p->report_fd);
 	if (p->error_fd != -1)
 		close(p->error_fd);
-	socket_path(p, path, sizeof(path));
-	unlink(path);
-	for (i = 0; procs[i] != p; i++)
+	if (p->number != 0) {
+		socket_path(p, path, sizeof(path));
+		unlink(path);
+	}
+	if (p->cgroup && last_in_cgroup(p)) {
+		cgroup_leave(p->name);
+		next_sweep_ms = os_now_ms() + CGROUP_SWEEP_MS;
+	}
+	for (i = 0; m.procs[i] != p; i++)
 		;
-	procs[i] = procs[--nprocs];
+	m.procs[i] = m.procs[--m.nprocs];
 	free(p->name);
+	free(p->app_name);
 	free(p);
 }
 
-/* ---- messages to the router ------------------------------------------------------------ */
-
-/* Send to the router, now or when it has room. fd, if not -1, is ours to close afterwards. */
+/* What its name means in the configuration in force. */
 static void
-tell(const struct msg *msg, int fd)
+proc_resolve(struct proc *p)
+{
+	int i;
+
+	p->app = -1;
+	if ((p->pool = conf_find(conf, p->name)) == NULL)
+		return;
+	for (i = 0; i < p->pool->napps; i++)
+		if (strcmp(p->pool->apps[i]->name, p->app_name) == 0)
+			p->app = i;
+}
+
+/* Would it be started in the same way now? */
+static bool
+proc_unchanged(const struct proc *p)
+{
+	return p->pool != NULL && p->app != -1 && conf_fingerprint(p->pool, p->pool->apps[p->app], p->name) == p->fingerprint;
+}
+
+/* ---- messages to a router ------------------------------------------------------------ */
+
+/* Send, now or when there is room. fd, if not -1, is ours to close afterwards. */
+static void
+tell(struct router *r, const struct msg *msg, int fd)
 {
 	struct queued *q;
 
-	if (router_sock == -1)
+	if (r == NULL || r->sock == -1)
 		goto done;
-	if (queue_first == NULL && ipc_send(router_sock, msg, fd, false) == 0)
+	if (r->queue_first == NULL && ipc_send(r->sock, msg, fd, false) == 0)
 		goto done;
-	if (queue_first == NULL && errno != EAGAIN && errno != ENOBUFS && errno != ETOOMANYREFS)
+	if (r->queue_first == NULL && errno != EAGAIN && errno != ENOBUFS && errno != ETOOMANYREFS)
 		goto done;	/* it is going; its death comes by SIGCHLD */
 	if ((q = malloc(sizeof(*q))) == NULL) {
 		/* It would wait for this message for ever: let a new one start from a clean state. */
-		log_warn("router %ld: no memory for a message; killed", (long)router_pid);
-		kill(router_pid, SIGKILL);
+		log_warn("router %ld: no memory for a message; killed", (long)r->pid);
+		kill(r->pid, SIGKILL);
 		goto done;
 	}
 	q->next = NULL;
 	q->msg = *msg;
 	q->fd = fd;
-	if (queue_first == NULL)
-		queue_first = q;
+	if (r->queue_first == NULL)
+		r->queue_first = q;
 	else
-		queue_last->next = q;
-	queue_last = q;
+		r->queue_last->next = q;
+	r->queue_last = q;
 	return;
 done:
 	if (fd != -1)
@@ -237,31 +286,40 @@ done:
 }
 
 static void
-flush_queue(void)
+flush_queue(struct router *r)
 {
 	struct queued *q;
 
-	while ((q = queue_first) != NULL) {
-		if (router_sock != -1 && ipc_send(router_sock, &q->msg, q->fd, false) == -1 &&
+	while ((q = r->queue_first) != NULL) {
+		if (r->sock != -1 && ipc_send(r->sock, &q->msg, q->fd, false) == -1 &&
 		    (errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS))
 			return;
-		queue_first = q->next;
+		r->queue_first = q->next;
 		if (q->fd != -1)
 			close(q->fd);
 		free(q);
 	}
 }
 
+/* A message with a text or a descriptor and nothing else. */
 static void
-tell_worker(enum msg_type type, const struct proc *p, int value, const char *text, int fd)
+tell_simple(struct router *r, enum msg_type type, int value, const char *text, int fd)
 {
 	struct msg msg;
 
-	if (p->orphan) {
-		if (fd != -1)
-			close(fd);
-		return;
-	}
+	memset(&msg, 0, sizeof(msg));
+	msg.type = type;
+	msg.value = value;
+	if (text != NULL)
+		snprintf(msg.text, sizeof(msg.text), "%s", text);
+	tell(r, &msg, fd);
+}
+
+static void
+tell_worker(struct router *r, enum msg_type type, const struct proc *p, int value, const char *text, int fd)
+{
+	struct msg msg;
+
 	memset(&msg, 0, sizeof(msg));
 	msg.type = type;
 	msg.worker = p->number;
@@ -269,30 +327,49 @@ tell_worker(enum msg_type type, const struct proc *p, int value, const char *tex
 	msg.value = value;
 	if (text != NULL)
 		snprintf(msg.text, sizeof(msg.text), "%s", text);
-	tell(&msg, fd);
+	tell(r, &msg, fd);
+}
+
+/* An earlier router's worker, to the current one. */
+static void
+tell_take(const struct proc *p, enum take take)
+{
+	struct msg msg;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_TAKE;
+	msg.worker = p->number;
+	msg.pid = (int32_t)p->pid;
+	msg.value = take;
+	msg.pool = p->pool != NULL ? (uint32_t)p->pool->index : NO_POOL;
+	msg.app = p->app != -1 ? (uint32_t)p->app : 0;
+	snprintf(msg.text, sizeof(msg.text), "%s", p->name);
+	tell(current, &msg, -1);
+}
+
+/* Its pool's error log, opened, to the router that reads its standard error. */
+static void
+tell_error_log(struct router *r, const struct proc *p)
+{
+	int fd;
+
+	if (r == NULL || p->pool == NULL || p->pool->error_log == NULL)
+		return;
+	if ((fd = spawn_error_log(p->pool, p->name)) != -1)
+		tell_simple(r, MSG_ERROR_LOG, 0, p->name, fd);
 }
 
 /* ---- workers ----------------------------------------------------------------------------- */
 
-/* Ask a worker to go. What is only a wish so far is forgotten. */
+/* Ask a worker to go. */
 static void
 proc_stop(struct proc *p, int64_t now_ms)
 {
-	switch (p->state) {
-	case PROC_WAITING:
-		tell_worker(MSG_FAILED, p, 0, "start: stopped before it began", -1);
-		proc_free(p);
-		break;
-	case PROC_STARTING:
-	case PROC_RUNNING:
-		kill(p->pid, SIGTERM);
-		p->state = PROC_STOPPING;
-		p->kill_ms = now_ms + p->pool->timeout_ms[TIMEOUT_KILL];
-		break;
-	case PROC_STOPPING:
-	case PROC_KILLED:
-		break;
-	}
+	if (p->state != PROC_STARTING && p->state != PROC_RUNNING)
+		return;
+	kill(p->pid, SIGTERM);
+	p->state = PROC_STOPPING;
+	p->kill_ms = now_ms + p->patience_ms;
 }
 
 static void
@@ -300,8 +377,8 @@ stop_all(int64_t now_ms)
 {
 	int i;
 
-	for (i = nprocs - 1; i >= 0; i--)
-		proc_stop(procs[i], now_ms);
+	for (i = m.nprocs - 1; i >= 0; i--)
+		proc_stop(m.procs[i], now_ms);
 }
 
 /* SIGKILL for a worker and all of its process group. */
@@ -321,13 +398,13 @@ kill_overdue(int64_t now_ms)
 	struct proc *p;
 	int i;
 
-	for (i = 0; i < nprocs; i++) {
-		p = procs[i];
+	for (i = 0; i < m.nprocs; i++) {
+		p = m.procs[i];
 		if (p->state != PROC_STOPPING)
 			continue;
 		if (p->kill_ms <= now_ms) {
 			log_warnx("pool %s: worker %ld: did not end within %.1fs of SIGTERM; killed", p->name, (long)p->pid,
-			    (double)p->pool->timeout_ms[TIMEOUT_KILL] / 1000);
+			    (double)p->patience_ms / 1000);
 			proc_kill(p);
 		} else if (next == 0 || p->kill_ms < next) {
 			next = p->kill_ms;
@@ -336,39 +413,30 @@ kill_overdue(int64_t now_ms)
 	return next;
 }
 
-/* How many processes exist: of one name of one pool, and of all. */
-static void
-count_procs(const struct conf_pool *pool, const char *name, int *of_pool, int *of_all)
+/* How many processes exist: of one pool, and of all. */
+static int
+count_procs(const char *name)
 {
-	int i;
+	int i, n = 0;
 
-	*of_pool = *of_all = 0;
-	for (i = 0; i < nprocs; i++) {
-		if (procs[i]->state == PROC_WAITING)
-			continue;
-		++*of_all;
-		if (procs[i]->pool == pool && strcmp(procs[i]->name, name) == 0)
-			++*of_pool;
-	}
+	for (i = 0; i < m.nprocs; i++)
+		n += strcmp(m.procs[i]->name, name) == 0;
+	return n;
 }
 
-/* Fork it if the limits allow; else it stays PROC_WAITING until a process of an earlier router has gone. */
 static void
 proc_start(struct proc *p)
 {
+	const struct conf_app *app = p->pool->apps[p->app];
 	char path[PATH_MAX + 16], text[TEXT_LEN];
 	struct spawn_error err;
 	struct spawned sp;
-	int of_pool, of_all;
 
-	count_procs(p->pool, p->name, &of_pool, &of_all);
-	if (of_pool >= p->pool->max_workers || of_all >= conf->max_workers)
-		return;
 	socket_path(p, path, sizeof(path));
-	if (spawn_worker(conf, p->pool, p->pool->apps[p->app], p->name, path, &sp, &err) == -1) {
+	if (spawn_worker(conf, p->pool, app, p->name, path, &sp, &err) == -1) {
 		snprintf(text, sizeof(text), "%s: %s", err.step, err.reason);
 		log_warnx("pool %s: cannot start FCGI process: %s", p->name, text);
-		tell_worker(MSG_FAILED, p, 0, text, -1);
+		tell_worker(p->router, MSG_FAILED, p, 0, text, -1);
 		proc_free(p);
 		return;
 	}
@@ -376,17 +444,10 @@ proc_start(struct proc *p)
 	p->report_fd = sp.report_fd;
 	p->error_fd = sp.error_fd;
 	p->state = PROC_STARTING;
+	p->fingerprint = conf_fingerprint(p->pool, app, p->name);
+	p->patience_ms = p->pool->timeout_ms[TIMEOUT_KILL];
+	p->cgroup = p->pool->cgroups != NULL;
 	guard_add(p->pid, false);
-}
-
-static void
-start_waiting(void)
-{
-	int i;
-
-	for (i = nprocs - 1; i >= 0; i--)
-		if (procs[i]->state == PROC_WAITING)
-			proc_start(procs[i]);
 }
 
 /* The child has reported, or exec has closed the pipe. */
@@ -404,10 +465,11 @@ proc_report(struct proc *p)
 	close(p->report_fd);
 	p->report_fd = -1;
 	if (n == 0) {
-		log_debug("pool %s: worker %ld: started %s", p->name, (long)p->pid, p->pool->apps[p->app]->name);
+		log_debug("pool %s: worker %ld: started %s", p->name, (long)p->pid, p->app_name);
 		if (p->state == PROC_STARTING)
 			p->state = PROC_RUNNING;
-		tell_worker(MSG_STARTED, p, 0, NULL, p->error_fd);
+		tell_error_log(p->router, p);
+		tell_worker(p->router, MSG_STARTED, p, 0, NULL, p->error_fd);
 		p->error_fd = -1;
 		return;
 	}
@@ -426,12 +488,12 @@ proc_exited(struct proc *p, int status)
 	/* The report may have come together with the exit. */
 	if (p->report_fd != -1)
 		proc_report(p);
-	if (p->failed)
-		tell_worker(MSG_FAILED, p, 0, p->text, -1);
-	else
-		tell_worker(MSG_EXITED, p, status, NULL, -1);
+	tell_worker(p->router, p->failed ? MSG_FAILED : MSG_EXITED, p, p->failed ? 0 : status, p->text, -1);
+	if (current != NULL && p->router != current)
+		tell_worker(current, MSG_EXITED, p, status, NULL, -1);	/* which counts it */
 	log_debug("pool %s: worker %ld: %s", p->name, (long)p->pid, log_wait_status(status));
 	proc_free(p);
+	clients_check();
 }
 
 /* ---- the guard --------------------------------------------------------------------------------- */
@@ -440,23 +502,43 @@ proc_exited(struct proc *p, int status)
 static void
 close_own(void)
 {
+	struct router *r;
+	struct client *c;
 	int i;
 
 	close(signal_pipe[0]);
 	close(signal_pipe[1]);
-	close(lock_fd);
+	close(m.lock_fd);
+	if (m.control_fd != -1)
+		close(m.control_fd);
 	if (ready_fd != -1)
 		close(ready_fd);
-	if (guard_sock != -1)
-		close(guard_sock);
-	if (router_sock != -1)
-		close(router_sock);
-	for (i = 0; i < nprocs; i++) {
-		if (procs[i]->report_fd != -1)
-			close(procs[i]->report_fd);
-		if (procs[i]->error_fd != -1)
-			close(procs[i]->error_fd);
+	if (m.guard_sock != -1)
+		close(m.guard_sock);
+	if (check_fd != -1)
+		close(check_fd);
+	for (r = m.routers; r != NULL; r = r->next)
+		if (r->sock != -1)
+			close(r->sock);
+	for (c = m.clients; c != NULL; c = c->next)
+		if (c->fd != -1)
+			close(c->fd);
+	for (i = 0; i < m.nprocs; i++) {
+		if (m.procs[i]->report_fd != -1)
+			close(m.procs[i]->report_fd);
+		if (m.procs[i]->error_fd != -1)
+			close(m.procs[i]->error_fd);
 	}
+}
+
+static void
+close_listeners(const struct conf *c)
+{
+	struct conf_listen *l;
+
+	for (l = c->listens; l != NULL; l = l->next)
+		if (l->fd != -1)
+			close(l->fd);
 }
 
 /*
@@ -472,9 +554,9 @@ guard_send(pid_t pid, bool is_router, bool wait)
 	memset(&msg, 0, sizeof(msg));
 	msg.type = MSG_GUARD;
 	msg.value = is_router;
-	if ((fd = os_process_open(pid)) == -1 || ipc_send(guard_sock, &msg, fd, wait) == -1) {
-		log_warn("guard %ld: process %ld; killed", (long)guard_pid, (long)pid);
-		kill(guard_pid, SIGKILL);
+	if ((fd = os_process_open(pid)) == -1 || ipc_send(m.guard_sock, &msg, fd, wait) == -1) {
+		log_warn("guard %ld: process %ld; killed", (long)m.guard_pid, (long)pid);
+		kill(m.guard_pid, SIGKILL);
 	}
 	if (fd != -1)
 		close(fd);
@@ -483,40 +565,38 @@ guard_send(pid_t pid, bool is_router, bool wait)
 static void
 guard_start(void)
 {
-	struct conf_listen *l;
+	struct router *r;
 	int i, sv[2];
 
 	if (!guarded || os_socketpair(SOCK_SEQPACKET, sv) == -1)
 		return;
 	guard_started_ms = os_now_ms();
-	if ((guard_pid = fork()) == -1) {
+	if ((m.guard_pid = fork()) == -1) {
 		log_warn("guard: fork");
-		guard_pid = 0;
+		m.guard_pid = 0;
 		close(sv[0]);
 		close(sv[1]);
 		return;
 	}
-	if (guard_pid == 0) {
+	if (m.guard_pid == 0) {
 		close(sv[0]);
 		close_own();
-		for (l = conf->listens; l != NULL; l = l->next)
-			if (l->fd != -1)
-				close(l->fd);
-		guard_run(sv[1]);
+		close_listeners(conf);
+		guard_run(sv[1], log_fd);
 	}
 	close(sv[1]);
-	guard_sock = sv[0];
-	if (router_pid != 0)
-		guard_send(router_pid, true, true);
-	for (i = 0; i < nprocs; i++)
-		if (procs[i]->pid != 0)
-			guard_send(procs[i]->pid, false, true);
+	m.guard_sock = sv[0];
+	for (r = m.routers; r != NULL; r = r->next)
+		guard_send(r->pid, true, true);
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->pid != 0)
+			guard_send(m.procs[i]->pid, false, true);
 }
 
 static void
 guard_add(pid_t pid, bool is_router)
 {
-	if (guard_sock != -1)
+	if (m.guard_sock != -1)
 		guard_send(pid, is_router, false);
 	else
 		guard_start();		/* with this one among all */
@@ -526,10 +606,10 @@ guard_add(pid_t pid, bool is_router)
 static void
 guard_exited(int status, int64_t now_ms)
 {
-	log_warnx("guard %ld: %s", (long)guard_pid, log_wait_status(status));
-	close(guard_sock);
-	guard_sock = -1;
-	guard_pid = 0;
+	log_warnx("guard %ld: %s", (long)m.guard_pid, log_wait_status(status));
+	close(m.guard_sock);
+	m.guard_sock = -1;
+	m.guard_pid = 0;
 	if (now_ms - guard_started_ms >= GUARD_YOUNG_MS)
 		guard_start();
 }
@@ -538,122 +618,443 @@ guard_exited(int status, int64_t now_ms)
 static void
 guard_stop(void)
 {
-	if (guard_pid == 0)
+	if (m.guard_pid == 0)
 		return;
-	close(guard_sock);
-	while (waitpid(guard_pid, NULL, 0) == -1 && errno == EINTR)
+	close(m.guard_sock);
+	m.guard_sock = -1;
+	while (waitpid(m.guard_pid, NULL, 0) == -1 && errno == EINTR)
 		;
 }
 
-/* ---- the router ------------------------------------------------------------------------------ */
+/* After an upgrade the guard is of the program before: put one of ours in its place. */
+static void
+guard_replace(void)
+{
+	pid_t old_pid = m.guard_pid;
+	int old_sock = m.guard_sock;
+
+	m.guard_pid = 0;
+	m.guard_sock = -1;
+	guard_start();
+	if (old_pid == 0)
+		return;
+	/* Killed before it can take the end of its socket for our death. */
+	kill(old_pid, SIGKILL);
+	while (waitpid(old_pid, NULL, 0) == -1 && errno == EINTR)
+		;
+	close(old_sock);
+}
+
+/* ---- commands ------------------------------------------------------------------------------------ */
 
 static void
-router_forget(void)
+say(const struct client *c, bool error, const char *text)
 {
-	if (router_sock != -1)
-		close(router_sock);
-	router_sock = -1;
-	flush_queue();
-	router_pid = 0;
-	router_kill_ms = 0;
+	struct msg msg;
+	size_t len = strlen(text), n;
+	int i;
+
+	for (i = 0; c->fd != -1 && len > 0; i++, text += n, len -= n) {
+		memset(&msg, 0, sizeof(msg));
+		msg.type = MSG_SAY;
+		msg.value = error;
+		n = len < sizeof(msg.text) - 1 ? len : sizeof(msg.text) - 1;
+		memcpy(msg.text, text, n);
+		/* Nobody is waited for; who takes nothing gets no more. */
+		if (i == SAY_MAX) {
+			snprintf(msg.text, sizeof(msg.text), "\n... and more: see the log\n");
+			ipc_send(c->fd, &msg, -1, false);
+			return;
+		}
+		ipc_send(c->fd, &msg, -1, false);
+	}
+}
+
+/* The command's end. text: what it says, a line or several; NULL: nothing. */
+static void
+client_done(struct client *c, int status, const char *text)
+{
+	struct msg msg;
+
+	if (text != NULL && text[0] != '\0') {
+		say(c, status != 0, text);
+		if (text[strlen(text) - 1] != '\n')
+			say(c, status != 0, "\n");
+	}
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_DONE;
+	msg.value = status;
+	if (c->fd != -1) {
+		ipc_send(c->fd, &msg, -1, false);
+		close(c->fd);
+	}
+	c->fd = -1;
+	c->waits = false;
+}
+
+/* The end of all that wait for this command, and whose it was. */
+static void
+clients_done(enum control_command command, int status, const char *text)
+{
+	struct client *c;
+
+	for (c = m.clients; c != NULL; c = c->next)
+		if (c->waits && c->begun && c->command == command)
+			client_done(c, status, text);
 }
 
 static void
-router_start(int64_t now_ms)
+clients_begin(enum control_command command)
+{
+	struct client *c;
+
+	for (c = m.clients; c != NULL; c = c->next)
+		if (c->waits && c->command == command)
+			c->begun = true;
+}
+
+/* Has zfpm retire got what it waits for? */
+static void
+clients_check(void)
+{
+	struct client *c;
+	char text[POOL_NAME_LEN + 64];
+	int i;
+
+	for (c = m.clients; c != NULL; c = c->next) {
+		if (!c->waits || c->command != CONTROL_RETIRE)
+			continue;
+		for (i = 0; i < m.nprocs; i++)
+			if (m.procs[i]->number <= c->last_number && strcmp(m.procs[i]->name, c->pool) == 0)
+				break;
+		if (i < m.nprocs)
+			continue;
+		snprintf(text, sizeof(text), "pool %s: all workers have been replaced", c->pool);
+		client_done(c, 0, text);
+	}
+}
+
+static void
+clients_sweep(void)
+{
+	struct client **cp, *c;
+
+	for (cp = &m.clients; (c = *cp) != NULL; )
+		if (c->fd == -1) {
+			*cp = c->next;
+			free(c);
+		} else {
+			cp = &c->next;
+		}
+}
+
+/* ---- routers -------------------------------------------------------------------------------------- */
+
+static void
+router_close(struct router *r)
+{
+	if (r->sock != -1)
+		close(r->sock);
+	r->sock = -1;
+	flush_queue(r);
+}
+
+static void
+router_distrust(struct router *r, const char *why)
+{
+	log_warnx("router %ld: %s; killed", (long)r->pid, why);
+	kill(r->pid, SIGKILL);
+	router_close(r);
+}
+
+/* Is this descriptor one of the configuration's listeners? */
+static bool
+listening(const struct conf *c, int fd)
+{
+	const struct conf_listen *l;
+
+	for (l = c->listens; l != NULL; l = l->next)
+		if (l->fd == fd)
+			return true;
+	return false;
+}
+
+static bool
+cgroups_wanted(const struct conf *c)
+{
+	int i;
+
+	for (i = 0; i < c->npools; i++)
+		if (c->pools[i]->cgroups != NULL)
+			return true;
+	return false;
+}
+
+/* Fork a router for this configuration; it becomes next_router. 0, or -1 with errno. */
+static int
+router_fork(struct conf *c, int log)
 {
 	struct conf_listen *l;
-	int sv[2], fd;
+	struct status_info info;
+	struct router *r;
+	int sv[2], error, fd;
 
-	router_started_ms = now_ms;
-	router_start_ms = 0;
-	next_ping_ms = now_ms + PING_MS;
-	pings = 0;
+	if ((r = calloc(1, sizeof(*r))) == NULL)
+		return -1;
 	if (os_socketpair(SOCK_SEQPACKET, sv) == -1) {
-		log_warn("router: socketpair");
-		router_start_ms = now_ms + ROUTER_BACKOFF_MAX_MS;
-		return;
+		error = errno;
+		free(r);
+		errno = error;
+		return -1;
 	}
-	if ((router_pid = fork()) == -1) {
-		log_warn("router: fork");
+	if ((r->pid = fork()) == -1) {
+		error = errno;
 		close(sv[0]);
 		close(sv[1]);
-		router_pid = 0;
-		router_start_ms = now_ms + ROUTER_BACKOFF_MAX_MS;
-		return;
+		free(r);
+		errno = error;
+		return -1;
 	}
-	if (router_pid != 0) {
+	if (r->pid != 0) {
 		close(sv[1]);
-		router_sock = sv[0];
-		guard_add(router_pid, true);
-		return;
+		r->sock = sv[0];
+		r->generation = ++m.generation;
+		r->next = m.routers;
+		m.routers = r;
+		next_router = r;
+		guard_add(r->pid, true);
+		return 0;
 	}
 
 	/* In the child: nothing of the master's but the listening sockets, the log and our end. */
 	close(sv[0]);
 	close_own();
+	if (next_control_fd != -1)
+		close(next_control_fd);
+	if (c != conf)
+		for (l = conf->listens; l != NULL; l = l->next)
+			if (l->fd != -1 && !listening(c, l->fd))
+				close(l->fd);
+	if (log != log_fd && log_fd > STDERR_FILENO)
+		close(log_fd);
+	log_init("router", c->log_target, log, c->log_level);
 	if ((fd = open("/dev/null", O_RDWR)) == -1)
 		fatal("/dev/null");
 	dup2(fd, STDIN_FILENO);
 	dup2(fd, STDOUT_FILENO);
-	if (log_file_fd != STDERR_FILENO)
+	if (log != STDERR_FILENO)
 		dup2(fd, STDERR_FILENO);
 	close(fd);
-	for (l = conf->listens; l != NULL; l = l->next)
-		if (fcntl(l->fd, F_SETFL, O_NONBLOCK) == -1)
-			fatal("%s: fcntl", l->address);
 	if (os_chroot(apps_dir) == -1 || chdir("/") == -1)
 		fatal("router: chroot %s", apps_dir);
 	if (os_set_groups(1, &router_gid) == -1 || setgid(router_gid) == -1 || setuid(router_uid) == -1)
 		fatal("router: setuid");
 	if (setuid(0) != -1 || seteuid(0) != -1)
 		fatalx("router: root came back");
-	router_run(conf, sv[1], last_number + 1);
+	memset(&info, 0, sizeof(info));
+	info.master_pid = getppid();
+	info.zfpm_start = m.zfpm_start;
+	info.conf_start = c == conf ? conf_start : (int64_t)time(NULL);
+	info.generation = m.generation + 1;
+	router_run(c, sv[1], log, &info);
 }
 
-/* The router has been reaped. Its workers hold requests that nobody can answer now. */
+static void	 operation_failed(const char *text);
+
+/* Begin with a router in the place of one that died, or of none. */
 static void
-router_exited(int status, int64_t now_ms)
+begin_start(int64_t now_ms)
+{
+	router_start_ms = 0;
+	if (operation == OP_NONE)
+		operation = OP_START;
+	next_conf = conf;
+	next_log_fd = log_fd;
+	next_control_fd = -1;
+	if (router_fork(conf, log_fd) == -1) {
+		log_warn("router: fork");
+		router_start_ms = now_ms + ROUTER_BACKOFF_MAX_MS;
+	}
+}
+
+/* Have an earlier router give to the current one what it can, through a socket of their own. */
+static void
+hand_over(struct router *from)
+{
+	int sv[2];
+
+	if (from->sock == -1)
+		return;
+	if (os_socketpair(SOCK_SEQPACKET, sv) == -1) {
+		/* Then it can only finish what it has. */
+		log_warn("router %ld: socketpair", (long)from->pid);
+		tell_simple(from, MSG_QUIT, 0, NULL, -1);
+		from->told = from->released = true;
+		return;
+	}
+	tell_simple(current, MSG_HEIR, 0, NULL, sv[0]);
+	tell_simple(from, MSG_HANDOVER, 0, NULL, sv[1]);
+	from->told = true;
+}
+
+static void	 operation_done(void);
+
+/* Let the current router accept, as soon as it has been told of all that those before it had. */
+static void
+check_go(void)
+{
+	struct router *r;
+	struct msg msg;
+
+	if (current == NULL || gone)
+		return;
+	for (r = m.routers; r != NULL; r = r->next)
+		if (r != current && r != next_router && r->sock != -1 && !r->released)
+			return;
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_GO;
+	msg.worker = m.last_number + 1;
+	tell(current, &msg, -1);
+	gone = true;
+	operation_done();
+}
+
+/* A new configuration is in force from now on. */
+static void
+conf_commit(void)
 {
 	int i;
 
-	if (state == MASTER_RUNNING)
-		log_warnx("router %ld: %s; starting another", (long)router_pid, log_wait_status(status));
-	else
-		log_debug("router %ld: %s", (long)router_pid, log_wait_status(status));
-	router_forget();
-	stop_all(now_ms);
-	for (i = 0; i < nprocs; i++)
-		procs[i]->orphan = true;
-	if (state != MASTER_RUNNING)
-		return;
-	if (now_ms - router_started_ms >= ROUTER_YOUNG_MS)
-		router_backoff_ms = 0;
-	router_start_ms = now_ms + router_backoff_ms;
-	if (router_backoff_ms == 0)
-		router_backoff_ms = ROUTER_BACKOFF_MIN_MS;
-	else if ((router_backoff_ms *= 2) > ROUTER_BACKOFF_MAX_MS)
-		router_backoff_ms = ROUTER_BACKOFF_MAX_MS;
+	listen_commit(next_conf, conf);
+	if (next_control_fd != -1) {
+		close(m.control_fd);
+		if (strcmp(m.control_path, next_conf->control) != 0)
+			unlink(m.control_path);
+		m.control_fd = next_control_fd;
+		free(m.control_path);
+		if ((m.control_path = strdup(next_conf->control)) == NULL)
+			fatal("control");
+	}
+	conf_free(conf);
+	conf = next_conf;
+	conf_start = (int64_t)time(NULL);
+	for (i = 0; i < m.nprocs; i++)
+		proc_resolve(m.procs[i]);
 }
 
+/* Lines go there from now on, ours and the guard's. */
 static void
-router_distrust(const char *why)
+log_switch(int fd)
 {
-	log_warnx("router %ld: %s; killed", (long)router_pid, why);
-	kill(router_pid, SIGKILL);
-	close(router_sock);
-	router_sock = -1;
-	flush_queue();
+	struct msg msg;
+
+	log_init("master", conf->log_target, fd, conf->log_level);
+	if (fd == log_fd)
+		return;
+	if (log_fd > STDERR_FILENO)
+		close(log_fd);
+	log_fd = fd;
+	if (m.guard_sock == -1 || fd == -1)
+		return;
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_LOG;
+	ipc_send(m.guard_sock, &msg, fd, false);
+}
+
+/* The next router has said that it lives: it is the current one. */
+static void
+commit(int64_t now_ms)
+{
+	struct router *r;
+	struct proc *p;
+	int i;
+
+	if (next_conf != conf)
+		conf_commit();
+	log_switch(next_log_fd);
+	current = next_router;
+	next_router = NULL;
+	next_control_fd = -1;
+	gone = false;
+	router_started_ms = now_ms;
+	for (i = m.nprocs - 1; i >= 0; i--) {
+		p = m.procs[i];
+		/* What has just been started comes to the new one at once. */
+		if (p->state == PROC_STARTING && p->router != NULL && proc_unchanged(p)) {
+			tell_worker(p->router, MSG_FAILED, p, 0, NULL, -1);
+			p->router = current;
+			tell_take(p, TAKE_STARTING);
+		} else {
+			tell_take(p, TAKE_ELSEWHERE);
+			if (p->state == PROC_STARTING)
+				proc_stop(p, now_ms);
+		}
+		tell_error_log(current, p);
+	}
+	for (r = m.routers; r != NULL; r = r->next)
+		if (r != current)
+			hand_over(r);
+	check_go();
+}
+
+/* A router has been reaped. Its workers hold requests that nobody can answer now. */
+static void
+router_exited(struct router *r, int status, int64_t now_ms)
+{
+	struct router **rp;
+	bool left = r->released && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+	int i;
+
+	if (state == MASTER_RUNNING && !left)
+		log_warnx("router %ld: %s%s", (long)r->pid, log_wait_status(status), r == current ? "; starting another" : "");
+	else
+		log_debug("router %ld: %s", (long)r->pid, log_wait_status(status));
+	router_close(r);
+	for (rp = &m.routers; *rp != r; rp = &(*rp)->next)
+		;
+	*rp = r->next;
+	for (i = m.nprocs - 1; i >= 0; i--)
+		if (m.procs[i]->router == r) {
+			m.procs[i]->router = NULL;
+			proc_stop(m.procs[i], now_ms);
+		}
+	if (r == next_router) {
+		next_router = NULL;
+		if (operation == OP_RELOAD)
+			operation_failed("the new router could not begin: see the log");
+		else if (state == MASTER_RUNNING)
+			router_start_ms = now_ms + ROUTER_BACKOFF_MIN_MS;
+	} else if (r == current) {
+		current = NULL;
+		if (now_ms - router_started_ms >= ROUTER_YOUNG_MS)
+			router_backoff_ms = 0;
+		/* One that has begun already takes its place. */
+		if (state == MASTER_RUNNING && next_router == NULL)
+			router_start_ms = now_ms + (router_backoff_ms > 0 ? router_backoff_ms : 1);
+		router_backoff_ms = router_backoff_ms == 0 ? ROUTER_BACKOFF_MIN_MS : 2 * router_backoff_ms;
+		if (router_backoff_ms > ROUTER_BACKOFF_MAX_MS)
+			router_backoff_ms = ROUTER_BACKOFF_MAX_MS;
+	}
+	free(r);
+	check_go();
 }
 
 /* A wish for a worker. Every field is the router's word only: 0, or -1 if it is nonsense. */
 static int
-router_wants(const struct msg *msg)
+router_wants(struct router *r, const struct msg *msg)
 {
 	const struct conf_pool *pool;
 	struct proc *p;
-	int i, of_router = 0;
+	struct proc none = { .number = msg->worker };
 
-	if (msg->worker != last_number + 1)	/* one after the other, so that they last */
+	if (r->told) {
+		/* It did not know yet that there is another one. */
+		tell_worker(r, MSG_FAILED, &none, 0, NULL, -1);
+		return 0;
+	}
+	if (r != current || !gone)
+		return -1;
+	if (msg->worker != m.last_number + 1)	/* one after the other, so that they last */
 		return -1;
 	if (memchr(msg->text, '\0', sizeof(msg->text)) == NULL || !conf_name_ok(msg->text))
 		return -1;
@@ -662,114 +1063,605 @@ router_wants(const struct msg *msg)
 		return -1;
 	if (msg->app >= (uint32_t)pool->napps)
 		return -1;
-	/* It knows of all its workers until it has been told of their exit, so it never asks for too many. */
-	for (i = 0; i < nprocs; i++)
-		if (!procs[i]->orphan && procs[i]->pool == pool && strcmp(procs[i]->name, msg->text) == 0)
-			of_router++;
-	if (of_router >= pool->max_workers)
-		return -1;
-	for (i = 0, of_router = 0; i < nprocs; i++)
-		of_router += !procs[i]->orphan;
-	if (of_router >= conf->max_workers)
+	/* It knows of all that there are until it has been told of their exit, so it never asks for too many. */
+	if (m.nprocs >= conf->max_workers || count_procs(msg->text) >= pool->max_workers)
 		return -1;
 
-	last_number = msg->worker;
-	if ((p = proc_new()) == NULL || (p->name = strdup(msg->text)) == NULL) {
-		struct proc none = { .number = msg->worker };
-
+	m.last_number = msg->worker;
+	if (state == MASTER_STOPPING) {
+		tell_worker(r, MSG_FAILED, &none, 0, "start: zfpm is stopping", -1);
+		return 0;
+	}
+	if ((p = proc_new(&m)) == NULL || (p->name = strdup(msg->text)) == NULL ||
+	    (p->app_name = strdup(pool->apps[msg->app]->name)) == NULL) {
 		log_warn("pool %s: cannot start FCGI process", msg->text);
-		tell_worker(MSG_FAILED, &none, 0, "memory: Cannot allocate memory", -1);
+		tell_worker(r, MSG_FAILED, &none, 0, "memory: Cannot allocate memory", -1);
 		if (p != NULL)
 			proc_free(p);
 		return 0;
 	}
 	p->number = msg->worker;
+	p->router = r;
 	p->pool = pool;
 	p->app = (int)msg->app;
-	p->state = PROC_WAITING;
-	if (state == MASTER_STOPPING) {
-		tell_worker(MSG_FAILED, p, 0, "start: zfpm is stopping", -1);
-		proc_free(p);
-		return 0;
-	}
 	proc_start(p);
 	return 0;
 }
 
-/* Read what the router has to say. */
+/* An earlier router has sent the descriptors of an idle worker to the current one: whose is it now? */
 static void
-router_read(int64_t now_ms)
+router_gives(struct router *r, uint32_t number, int64_t now_ms)
+{
+	struct proc *p = proc_by_number(number);
+
+	if (p == NULL || p->router != r)
+		return;
+	p->router = current;
+	if (current == NULL || (p->state == PROC_RUNNING && !proc_unchanged(p)))
+		proc_stop(p, now_ms);
+	if (current != NULL)
+		tell_take(p, p->state == PROC_RUNNING ? TAKE_IDLE : TAKE_STOPPED);
+}
+
+/* Read what a router has to say. */
+static void
+router_read(struct router *r, int64_t now_ms)
 {
 	struct proc *p;
 	struct msg msg;
 	int fd, i, n;
 
 	/* So many at a time: it shall not keep us from everything else. */
-	for (i = 0; i < MESSAGE_BATCH && router_sock != -1; i++) {
-		if ((n = ipc_recv(router_sock, &msg, &fd)) == -1)
+	for (i = 0; i < MESSAGE_BATCH && r->sock != -1; i++) {
+		if ((n = ipc_recv(r->sock, &msg, &fd)) == -1)
 			break;
 		if (fd != -1) {
 			close(fd);
-			router_distrust("sent a descriptor");
+			router_distrust(r, "sent a descriptor");
 			return;
 		}
 		if (n == 0) {
 			/* On its way out; if it only closed its end, it is of no use any more. */
-			kill(router_pid, SIGKILL);
-			close(router_sock);
-			router_sock = -1;
+			if (!r->released)
+				kill(r->pid, SIGKILL);
+			router_close(r);
 			return;
 		}
 		switch (msg.type) {
 		case MSG_PONG:
-			pings = 0;
+			r->pings = 0;
+			if (r == next_router && state == MASTER_RUNNING)
+				commit(now_ms);
 			break;
 		case MSG_SPAWN:
-			if (router_wants(&msg) == -1) {
-				router_distrust("asked for a worker that it can not have");
+			if (router_wants(r, &msg) == -1) {
+				router_distrust(r, "asked for a worker that it can not have");
 				return;
 			}
 			break;
 		case MSG_STOP:
 			/* Unknown is no offence: it may have died while the message was under way. */
-			if ((p = proc_by_number(msg.worker)) == NULL)
+			if ((p = proc_by_number(msg.worker)) == NULL || p->router != r)
 				break;
-			if (msg.value != 0 && p->pid != 0)
+			if (msg.value != 0)
 				proc_kill(p);
 			else
 				proc_stop(p, now_ms);
 			break;
+		case MSG_GIVE:
+			if (!r->told) {
+				router_distrust(r, "gave a worker away");
+				return;
+			}
+			router_gives(r, msg.worker, now_ms);
+			break;
+		case MSG_RELEASED:
+			if (!r->told) {
+				router_distrust(r, "let go of everything");
+				return;
+			}
+			r->released = true;
+			check_go();
+			break;
 		default:
-			router_distrust("sent an unknown message");
+			router_distrust(r, "sent an unknown message");
 			return;
 		}
 	}
-	if (router_sock == -1 || i == MESSAGE_BATCH || errno == EAGAIN)
+	if (r->sock == -1 || i == MESSAGE_BATCH || errno == EAGAIN)
 		return;
-	if (errno == ECONNRESET) {	/* gone, with messages of ours unread */
-		close(router_sock);
-		router_sock = -1;
-	} else {
-		router_distrust("sent a message of a wrong size");
-	}
+	if (errno == ECONNRESET)	/* gone, with messages of ours unread */
+		router_close(r);
+	else
+		router_distrust(r, "sent a message of a wrong size");
+}
+
+/* After an upgrade: a router of the program before, which speaks of a configuration that nobody knows any more, until it is told. */
+static bool
+is_foreign(const struct router *r)
+{
+	return operation == OP_UPGRADE && r != next_router && !r->told;
 }
 
 static void
-router_ping(int64_t now_ms)
+routers_ping(int64_t now_ms)
 {
-	struct msg msg;
+	struct router *r, *next;
+	char text[96];
 
-	if (router_pid == 0 || router_sock == -1 || now_ms < next_ping_ms)
+	if (now_ms < next_ping_ms)
 		return;
 	next_ping_ms = now_ms + PING_MS;
-	if (pings == PINGS_UNANSWERED) {
-		router_distrust("has given no sign of life for 30s");
+	for (r = m.routers; r != NULL; r = next) {
+		next = r->next;
+		if (r->sock == -1 || is_foreign(r))
+			continue;
+		if (r->pings == PINGS_UNANSWERED)
+			router_distrust(r, "has given no sign of life for 30s");
+		else if (r->pings++ == 0)
+			tell_simple(r, MSG_PING, 0, NULL, -1);	/* one under way is enough */
+	}
+	if (m.nprocs != told_workers && state == MASTER_RUNNING) {
+		snprintf(text, sizeof(text), "STATUS=%d pools configured, %d workers", conf->npools, m.nprocs);
+		os_notify(text);
+		told_workers = m.nprocs;
+	}
+}
+
+/* ---- reload ---------------------------------------------------------------------------------------- */
+
+/* Open what lines go to. Returns the descriptor (-1 is one too: see log_init()), or -2 with the reason in err. */
+static int
+open_log(const struct conf *c, char *err, size_t size)
+{
+	int fd;
+
+	switch (c->log_target) {
+	case LOG_TO_STDERR:
+		return STDERR_FILENO;
+	case LOG_TO_SYSLOG:
+		return log_syslog();
+	case LOG_TO_FILE:
+		break;
+	}
+	fd = open(c->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0640);
+	if (fd != -1)
+		return fd;
+	snprintf(err, size, "log %s: %s", c->log_file, strerror(errno));
+	return -2;
+}
+
+/* Every line of text to the log, which has its own line ends. */
+static void
+log_lines(const char *what, const char *text)
+{
+	const char *end;
+
+	for (; *text != '\0'; text = *end != '\0' ? end + 1 : end) {
+		end = text + strcspn(text, "\n");
+		log_warnx("%s: %.*s", what, (int)(end - text), text);
+	}
+}
+
+static const char *
+operation_name(void)
+{
+	return operation == OP_RELOAD ? "reload" : "upgrade";
+}
+
+static enum control_command
+operation_command(void)
+{
+	return operation == OP_RELOAD ? CONTROL_RELOAD : CONTROL_UPGRADE;
+}
+
+static void
+notify_ready(void)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "READY=1\nSTATUS=%d pools configured, %d workers", conf->npools, m.nprocs);
+	os_notify(text);
+	told_workers = m.nprocs;
+}
+
+/* A reload or upgrade has failed, and everything is as before. */
+static void
+operation_failed(const char *text)
+{
+	log_lines(operation_name(), text);
+	log_warnx("%s: failed; nothing has changed", operation_name());
+	clients_done(operation_command(), 1, text);
+	if (operation == OP_RELOAD && next_conf != NULL && next_conf != conf) {
+		listen_commit(conf, next_conf);
+		if (next_control_fd != -1) {
+			close(next_control_fd);
+			if (strcmp(m.control_path, next_conf->control) != 0)
+				unlink(next_conf->control);
+		}
+		if (next_log_fd > STDERR_FILENO && next_log_fd != log_fd)
+			close(next_log_fd);
+		conf_free(next_conf);
+	}
+	next_conf = NULL;
+	next_control_fd = -1;
+	next_log_fd = log_fd;
+	operation = OP_NONE;
+	notify_ready();
+	/* A router that died meanwhile waits for its successor. */
+	if (current == NULL && state == MASTER_RUNNING && router_start_ms == 0)
+		router_start_ms = os_now_ms() + 1;
+}
+
+/* The current router accepts. */
+static void
+operation_done(void)
+{
+	char text[128];
+	int fd;
+
+	switch (operation) {
+	case OP_NONE:
+	case OP_CHECK:
+		return;
+	case OP_START:
+		notify_ready();
+		if (ready_fd == -1)
+			break;
+		/* Whoever started us has seen all there was to see: let go of his terminal. */
+		if ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) != -1) {
+			dup2(fd, STDERR_FILENO);
+			close(fd);
+		}
+		if (write(ready_fd, "", 1) != 1)
+			log_warn("detach");
+		close(ready_fd);
+		ready_fd = -1;
+		break;
+	case OP_RELOAD:
+	case OP_UPGRADE:
+		snprintf(text, sizeof(text), "%s: done: %d pools, %d apps, %d workers go on", operation_name(), conf->npools, conf->napps, m.nprocs);
+		if (operation == OP_UPGRADE)
+			log_info("upgrade: version " ZFPM_VERSION " is running");
+		log_info("%s", text);
+		clients_done(operation_command(), 0, text);
+		notify_ready();
+		break;
+	}
+	operation = OP_NONE;
+	next_conf = NULL;
+}
+
+static void
+begin_reload(void)
+{
+	char err[512], *text = NULL;
+	size_t size = 0;
+	FILE *errors;
+
+	operation = OP_RELOAD;
+	want_reload = false;
+	clients_begin(CONTROL_RELOAD);
+	log_info("reload: %s", start->file);
+	os_notify_reloading();
+	next_conf = NULL;
+	next_log_fd = log_fd;
+	next_control_fd = -1;
+	if ((errors = open_memstream(&text, &size)) == NULL) {
+		operation_failed(strerror(errno));
 		return;
 	}
-	memset(&msg, 0, sizeof(msg));
-	msg.type = MSG_PING;
-	if (pings++ == 0)
-		tell(&msg, -1);		/* one under way is enough */
+	next_conf = conf_load(start->file, false, errors);
+	fclose(errors);
+	if (next_conf == NULL) {
+		operation_failed(text != NULL ? text : "no memory");
+		free(text);
+		return;
+	}
+	free(text);
+	err[0] = '\0';
+	if (strcmp(next_conf->run_dir, conf->run_dir) != 0)
+		snprintf(err, sizeof(err), "%s: run_dir can not change while zfpm runs (from %s to %s)", start->file, conf->run_dir, next_conf->run_dir);
+	else if (strcmp(next_conf->router_user, conf->router_user) != 0)
+		snprintf(err, sizeof(err), "%s: router_user can not change while zfpm runs (from %s to %s)", start->file, conf->router_user,
+		    next_conf->router_user);
+	else if (listen_open(next_conf, conf, err, sizeof(err)) == 0)
+		next_log_fd = open_log(next_conf, err, sizeof(err));
+	if (err[0] == '\0' && strcmp(next_conf->control, m.control_path) != 0)
+		next_control_fd = control_listen(next_conf->control, err, sizeof(err));
+	if (err[0] == '\0' && cgroups_wanted(next_conf) && cgroup_init(err, sizeof(err)) == -1) {
+		log_warnx("cgroup: %s", err);	/* the workers that need one are not started, and say so */
+		err[0] = '\0';
+	}
+	if (err[0] == '\0' && router_fork(next_conf, next_log_fd) == -1)
+		snprintf(err, sizeof(err), "router: fork: %s", strerror(errno));
+	if (err[0] != '\0')
+		operation_failed(err);
+}
+
+/* ---- upgrade ----------------------------------------------------------------------------------------- */
+
+/* Ask the installed program what it thinks of the configuration, and of following us. */
+static void
+begin_upgrade(int64_t now_ms)
+{
+	char value[16], *argv[] = { (char *)(uintptr_t)start->binary, "-t", "-c", (char *)(uintptr_t)start->file, NULL };
+	struct spawn_error err;
+	char text[sizeof(err.reason) + 64];
+	int fd[2];
+
+	operation = OP_CHECK;
+	want_upgrade = false;
+	clients_begin(CONTROL_UPGRADE);
+	log_info("upgrade: asking %s", start->binary);
+	os_notify_reloading();
+	check_len = 0;
+	if (spawn_check_command(start->binary, 0, &err) == -1) {
+		snprintf(text, sizeof(text), "%s: %s", err.step, err.reason);
+		operation_failed(text);
+		return;
+	}
+	if (os_pipe(fd) == -1) {
+		operation_failed(strerror(errno));
+		return;
+	}
+	if ((check_pid = fork()) == -1) {
+		check_pid = 0;
+		snprintf(text, sizeof(text), "fork: %s", strerror(errno));
+		close(fd[0]);
+		close(fd[1]);
+		operation_failed(text);
+		return;
+	}
+	if (check_pid == 0) {
+		dup2(fd[1], STDOUT_FILENO);
+		dup2(fd[1], STDERR_FILENO);
+		os_close_from(STDERR_FILENO + 1);
+		spawn_reset_signals();
+		snprintf(value, sizeof(value), "%d", HANDOVER_VERSION);
+		setenv("ZFPM_UPGRADE", value, 1);
+		execv(start->binary, argv);
+		dprintf(STDERR_FILENO, "%s: %s\n", start->binary, strerror(errno));
+		_exit(1);
+	}
+	close(fd[1]);
+	fcntl(fd[0], F_SETFL, O_NONBLOCK);
+	check_fd = fd[0];
+	check_end_ms = now_ms + CHECK_MS;
+}
+
+/* It agrees: become it. Returns only if that fails. */
+static void
+upgrade_exec(void)
+{
+	char value[16], text[PATH_MAX + 64];
+	sigset_t all, before;
+	int fd, i;
+
+	if ((fd = upgrade_save(&m, conf)) == -1) {
+		snprintf(text, sizeof(text), "state: %s", strerror(errno));
+		operation_failed(text);
+		return;
+	}
+	/* A signal between the two programs waits for the handlers of the next one. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	snprintf(value, sizeof(value), "%d", fd);
+	setenv("ZFPM_STATE", value, 1);
+	log_info("upgrade: executing %s", start->binary);
+	execv(start->binary, start->argv);
+	i = errno;
+	unsetenv("ZFPM_STATE");
+	upgrade_undo(&m, conf, fd);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	snprintf(text, sizeof(text), "exec %s: %s", start->binary, strerror(i));
+	operation_failed(text);
+}
+
+/* Read what the check says; when it has ended and said all, go on with its verdict. */
+static void
+check_read(int64_t now_ms)
+{
+	char rest[256];
+	ssize_t n;
+
+	while (check_fd != -1) {
+		if (check_len < CHECK_TEXT - 1)
+			n = read(check_fd, check_text + check_len, CHECK_TEXT - 1 - check_len);
+		else
+			n = read(check_fd, rest, sizeof(rest));
+		if (n > 0) {
+			if (check_len < CHECK_TEXT - 1)
+				check_len += (size_t)n;
+			continue;
+		}
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == -1 && errno == EAGAIN && check_pid != 0 && now_ms < check_end_ms)
+			return;
+		close(check_fd);
+		check_fd = -1;
+	}
+	if (check_pid != 0)
+		return;
+	check_text[check_len] = '\0';
+	if (check_status != 0) {
+		if (check_len == 0)
+			snprintf(check_text, sizeof(check_text), "%s -t %s", start->binary, log_wait_status(check_status));
+		operation_failed(check_text);
+		return;
+	}
+	/* What is still to be told to a router would be lost. */
+	for (struct router *r = m.routers; r != NULL; r = r->next)
+		if (r->queue_first != NULL)
+			return;
+	upgrade_exec();
+}
+
+static void
+check_overdue(int64_t now_ms)
+{
+	if (operation != OP_CHECK)
+		return;
+	if (check_pid != 0 && check_end_ms <= now_ms) {
+		kill(check_pid, SIGKILL);
+		check_end_ms = now_ms + CHECK_MS;
+		log_warnx("upgrade: %s -t did not end within %ds; killed", start->binary, CHECK_MS / 1000);
+	}
+	check_read(now_ms);
+}
+
+/* ---- reopen, retire, stop ------------------------------------------------------------------------------ */
+
+/* Log files anew, after logrotate has renamed them. Returns 0, or -1 with the reason in err. */
+static int
+reopen(char *err, size_t size)
+{
+	struct router *r;
+	int fd, i;
+
+	if ((fd = open_log(conf, err, size)) == -2) {
+		log_warnx("reopen: %s", err);
+		return -1;
+	}
+	if (fd != log_fd) {
+		log_switch(fd);
+		for (r = m.routers; r != NULL && fd != -1; r = r->next)
+			tell_simple(r, MSG_LOG, 0, NULL, dup(fd));
+	}
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->router != NULL)
+			tell_error_log(m.procs[i]->router, m.procs[i]);
+	log_info("reopen: done");
+	return 0;
+}
+
+static void
+begin_quit(enum master_state to, int64_t now_ms)
+{
+	struct router *r;
+
+	if (to <= state)
+		return;
+	state = to;
+	os_notify("STOPPING=1");
+	log_info("%s", to == MASTER_QUITTING ? "stopping when the running requests are done" : "stopping");
+	if (operation == OP_RELOAD || operation == OP_CHECK || operation == OP_UPGRADE)
+		clients_done(operation_command(), 1, "zfpm is stopping");
+	operation = OP_NONE;
+	router_start_ms = 0;
+	listen_close(conf);
+	if (next_conf != NULL && next_conf != conf)
+		listen_close(next_conf);
+	for (r = m.routers; r != NULL; r = r->next)
+		tell_simple(r, MSG_QUIT, to == MASTER_STOPPING, NULL, -1);
+	if (to == MASTER_STOPPING)
+		stop_all(now_ms);
+}
+
+/* What a command asks for. fd: a descriptor that came with it, ours to close, or -1. */
+static void
+client_command(struct client *c, struct msg *msg, int fd, int64_t now_ms)
+{
+	char err[512];
+	struct router *r;
+
+	msg->text[sizeof(msg->text) - 1] = '\0';
+	c->command = (enum control_command)msg->value;
+	c->waits = true;
+	if (state != MASTER_RUNNING && c->command != CONTROL_STATUS && c->command != CONTROL_STOP && c->command != CONTROL_QUIT) {
+		client_done(c, 1, "zfpm is stopping");
+		goto out;
+	}
+	switch (c->command) {
+	case CONTROL_STATUS:
+		if (msg->text[0] != '\0' && (!conf_name_ok(msg->text) || conf_find(conf, msg->text) == NULL)) {
+			snprintf(err, sizeof(err), "zfpm: no pool is called '%s'", msg->text);
+			client_done(c, 1, err);
+		} else if (current == NULL || current->sock == -1) {
+			client_done(c, 1, "zfpm: there is no router now; see the log");
+		} else {
+			tell_simple(current, MSG_STATUS, (int)msg->app, msg->text, fd);
+			fd = -1;
+			client_done(c, 0, NULL);
+		}
+		break;
+	case CONTROL_RELOAD:
+		want_reload = true;
+		break;
+	case CONTROL_UPGRADE:
+		want_upgrade = true;
+		break;
+	case CONTROL_REOPEN:
+		err[0] = '\0';
+		if (reopen(err, sizeof(err)) == 0)
+			client_done(c, 0, "reopen: done");
+		else
+			client_done(c, 1, err);
+		break;
+	case CONTROL_STOP:
+		begin_quit(MASTER_STOPPING, now_ms);
+		break;
+	case CONTROL_QUIT:
+		begin_quit(MASTER_QUITTING, now_ms);
+		break;
+	case CONTROL_RETIRE:
+		if (!conf_name_ok(msg->text) || conf_find(conf, msg->text) == NULL) {
+			snprintf(err, sizeof(err), "zfpm: no pool is called '%s'", msg->text);
+			client_done(c, 1, err);
+			break;
+		}
+		log_info("pool %s: replacing its workers", msg->text);
+		snprintf(c->pool, sizeof(c->pool), "%.*s", POOL_NAME_LEN, msg->text);
+		c->last_number = m.last_number;
+		for (r = m.routers; r != NULL; r = r->next)
+			tell_simple(r, MSG_RETIRE, 0, c->pool, -1);
+		clients_check();
+		break;
+	default:
+		client_done(c, 1, "zfpm: this command is not known to the zfpm that runs");
+		break;
+	}
+out:
+	if (fd != -1)
+		close(fd);
+}
+
+static void
+client_ready(struct client *c, int64_t now_ms)
+{
+	struct msg msg;
+	int fd, n;
+
+	if ((n = ipc_recv(c->fd, &msg, &fd)) == -1 && errno == EAGAIN)
+		return;
+	if (n != 1 || msg.type != MSG_COMMAND || c->waits) {
+		/* It has left, or speaks out of turn. What it began goes on. */
+		if (n == 1 && fd != -1)
+			close(fd);
+		close(c->fd);
+		c->fd = -1;
+		c->waits = false;
+		return;
+	}
+	client_command(c, &msg, fd, now_ms);
+}
+
+static void
+client_accept(void)
+{
+	struct client *c;
+	int fd;
+
+	while ((fd = control_accept(m.control_fd)) != -1) {
+		if ((c = calloc(1, sizeof(*c))) == NULL) {
+			close(fd);
+			return;
+		}
+		c->fd = fd;
+		c->next = m.clients;
+		m.clients = c;
+	}
 }
 
 /* ---- the whole -------------------------------------------------------------------------------- */
@@ -778,6 +1670,7 @@ router_ping(int64_t now_ms)
 static void
 reap(int64_t now_ms)
 {
+	struct router *r;
 	struct proc *p;
 	siginfo_t si;
 	int status;
@@ -796,47 +1689,27 @@ reap(int64_t now_ms)
 			kill(-si.si_pid, SIGKILL);
 		if (waitpid(si.si_pid, &status, WNOHANG) != si.si_pid)
 			break;
-		if (p != NULL)
+		for (r = m.routers; r != NULL && r->pid != si.si_pid; r = r->next)
+			;
+		if (p != NULL) {
 			proc_exited(p, status);
-		else if (si.si_pid == router_pid)
-			router_exited(status, now_ms);
-		else if (si.si_pid == guard_pid)
+		} else if (r != NULL) {
+			router_exited(r, status, now_ms);
+		} else if (si.si_pid == m.guard_pid) {
 			guard_exited(status, now_ms);
+		} else if (si.si_pid == check_pid) {
+			check_pid = 0;
+			check_status = status;
+			if (operation == OP_CHECK)
+				check_read(now_ms);
+		}
 	}
-	start_waiting();
-}
-
-static void
-begin_quit(enum master_state to, int64_t now_ms)
-{
-	struct conf_listen *l;
-	struct msg msg;
-
-	if (to <= state)
-		return;
-	state = to;
-	os_notify("STOPPING=1");
-	log_info("%s", to == MASTER_QUITTING ? "stopping when the running requests are done" : "stopping");
-	for (l = conf->listens; l != NULL; l = l->next) {
-		if (l->fd == -1)
-			continue;
-		close(l->fd);
-		l->fd = -1;
-		if (l->sa.ss_family == AF_UNIX)
-			unlink(l->address);
-	}
-	memset(&msg, 0, sizeof(msg));
-	msg.type = MSG_QUIT;
-	msg.value = to == MASTER_STOPPING;
-	tell(&msg, -1);
-	if (to == MASTER_STOPPING)
-		stop_all(now_ms);
 }
 
 static void
 read_signals(int64_t now_ms)
 {
-	char buf[64];
+	char buf[64], err[512];
 	ssize_t i, n;
 
 	while ((n = read(signal_pipe[0], buf, sizeof(buf))) > 0)
@@ -850,9 +1723,13 @@ read_signals(int64_t now_ms)
 				begin_quit(MASTER_QUITTING, now_ms);
 				break;
 			case SIGHUP:
+				want_reload = true;
+				break;
 			case SIGUSR1:
+				reopen(err, sizeof(err));
+				break;
 			case SIGUSR2:
-				log_warnx("signal %d ignored", buf[i]);
+				want_upgrade = true;
 				break;
 			case SIGCHLD:
 				break;
@@ -860,78 +1737,149 @@ read_signals(int64_t now_ms)
 	reap(now_ms);
 }
 
+static void
+watch(int fd, short events, enum watch_kind kind, void *owner)
+{
+	void *grown;
+	int size;
+
+	if (fd == -1)
+		return;
+	if (npfds == pfds_size) {
+		size = pfds_size + 256;
+		if ((grown = realloc(pfds, (size_t)size * sizeof(*pfds))) == NULL)
+			fatal("poll set");
+		pfds = grown;
+		if ((grown = realloc(watches, (size_t)size * sizeof(*watches))) == NULL)
+			fatal("poll set");
+		watches = grown;
+		pfds_size = size;
+	}
+	pfds[npfds].fd = fd;
+	pfds[npfds].events = events;
+	pfds[npfds].revents = 0;
+	watches[npfds].kind = kind;
+	watches[npfds++].owner = owner;
+}
+
+static void
+sooner(int64_t *next, int64_t due_ms)
+{
+	if (due_ms != 0 && (*next == 0 || due_ms < *next))
+		*next = due_ms;
+}
+
+/* When the master has to look again though nothing happens; 0: never. */
+static int64_t
+next_due(int64_t now_ms)
+{
+	int64_t next = kill_overdue(now_ms);
+
+	if (m.routers != NULL)
+		sooner(&next, next_ping_ms);
+	sooner(&next, router_start_ms);
+	sooner(&next, router_kill_ms);
+	sooner(&next, next_sweep_ms);
+	if (watchdog_ms != 0)
+		sooner(&next, next_watchdog_ms);
+	if (operation == OP_CHECK)
+		sooner(&next, check_end_ms);
+	return next;
+}
+
+static void
+timers_ready(int64_t now_ms)
+{
+	routers_ping(now_ms);
+	check_overdue(now_ms);
+	if (watchdog_ms != 0 && next_watchdog_ms <= now_ms) {
+		os_notify("WATCHDOG=1");
+		next_watchdog_ms = now_ms + watchdog_ms;
+	}
+	if (next_sweep_ms != 0 && next_sweep_ms <= now_ms)
+		next_sweep_ms = cgroup_sweep() > 0 ? now_ms + CGROUP_SWEEP_MS : 0;
+	if (state == MASTER_RUNNING) {
+		if (router_start_ms != 0 && router_start_ms <= now_ms && next_router == NULL)
+			begin_start(now_ms);
+		if (operation == OP_NONE && want_reload)
+			begin_reload();
+		if (operation == OP_NONE && want_upgrade)
+			begin_upgrade(now_ms);
+		return;
+	}
+	if (m.routers == NULL && m.nprocs > 0)
+		stop_all(now_ms);
+	if (state == MASTER_STOPPING && m.routers != NULL && m.nprocs == 0) {
+		if (router_kill_ms == 0)
+			router_kill_ms = now_ms + ROUTER_GRACE_MS;
+		else if (router_kill_ms <= now_ms)
+			for (struct router *r = m.routers; r != NULL; r = r->next)
+				kill(r->pid, SIGKILL);
+	}
+}
+
 /* Wait for whatever comes first, and see to it. */
 static void
 turn(void)
 {
-	int64_t now_ms = os_now_ms(), next, kill_ms;
-	struct pollfd *grown;
-	struct proc *p;
-	int i, n, timeout;
+	int64_t now_ms = os_now_ms(), next;
+	struct router *r;
+	struct client *c;
+	short revents;
+	int i, timeout;
 
-	if (pfds_size < nprocs + 2) {
-		if ((grown = realloc(pfds, (size_t)(nprocs + 64) * sizeof(*pfds))) == NULL)
-			fatal("poll set");
-		pfds = grown;
-		pfds_size = nprocs + 64;
-	}
-	pfds[0].fd = signal_pipe[0];
-	pfds[0].events = POLLIN;
-	pfds[1].fd = router_sock;	/* -1: ignored by poll() */
-	pfds[1].events = (short)(POLLIN | (queue_first != NULL ? POLLOUT : 0));
-	for (i = 0, n = 2; i < nprocs; i++)
-		if (procs[i]->report_fd != -1) {
-			pfds[n].fd = procs[i]->report_fd;
-			pfds[n++].events = POLLIN;
-		}
+	npfds = 0;
+	watch(signal_pipe[0], POLLIN, WATCH_SIGNAL, NULL);
+	watch(m.control_fd, POLLIN, WATCH_CONTROL, NULL);
+	watch(check_fd, POLLIN, WATCH_CHECK, NULL);
+	for (r = m.routers; r != NULL; r = r->next)
+		if (!is_foreign(r))
+			watch(r->sock, (short)(POLLIN | (r->queue_first != NULL ? POLLOUT : 0)), WATCH_ROUTER, r);
+	for (c = m.clients; c != NULL; c = c->next)
+		watch(c->fd, POLLIN, WATCH_CLIENT, c);
+	for (i = 0; i < m.nprocs; i++)
+		watch(m.procs[i]->report_fd, POLLIN, WATCH_PROC, m.procs[i]);
 
-	next = kill_overdue(now_ms);
-	if (router_sock != -1 && (next == 0 || next_ping_ms < next))
-		next = next_ping_ms;
-	if (router_start_ms != 0 && (next == 0 || router_start_ms < next))
-		next = router_start_ms;
-	if (router_kill_ms != 0 && (next == 0 || router_kill_ms < next))
-		next = router_kill_ms;
+	next = next_due(now_ms);
 	timeout = next == 0 ? -1 : next <= now_ms ? 0 : next - now_ms > INT_MAX ? INT_MAX : (int)(next - now_ms);
-	if (poll(pfds, (nfds_t)n, timeout) == -1) {
+	if (poll(pfds, (nfds_t)npfds, timeout) == -1) {
 		if (errno != EINTR)
 			fatal("poll");
 		return;
 	}
 	now_ms = os_now_ms();
 
-	/* Reports before exits: a failed start is told with its reason. */
-	for (i = 2; i < n; i++) {
-		if (pfds[i].revents == 0)
+	/* From the end: reports before exits, so that a failed start is told with its reason. Nothing in the set is freed before signals. */
+	for (i = npfds - 1; i >= 0; i--) {
+		if ((revents = pfds[i].revents) == 0)
 			continue;
-		for (int k = 0; k < nprocs; k++)
-			if ((p = procs[k])->report_fd == pfds[i].fd) {
-				proc_report(p);
-				break;
-			}
-	}
-	if (pfds[1].revents & POLLOUT)
-		flush_queue();
-	if (pfds[1].revents & ~POLLOUT)
-		router_read(now_ms);
-	if (pfds[0].revents != 0)
-		read_signals(now_ms);
-	router_ping(now_ms);
-	if (router_start_ms != 0 && router_start_ms <= now_ms && state == MASTER_RUNNING)
-		router_start(now_ms);
-
-	kill_ms = router_kill_ms;
-	if (state != MASTER_RUNNING) {
-		router_start_ms = 0;
-		if (router_pid == 0 && nprocs > 0)
-			stop_all(now_ms);
-		if (state == MASTER_STOPPING && router_pid != 0 && nprocs == 0) {
-			if (kill_ms == 0)
-				router_kill_ms = now_ms + ROUTER_GRACE_MS;
-			else if (kill_ms <= now_ms)
-				kill(router_pid, SIGKILL);
+		switch (watches[i].kind) {
+		case WATCH_PROC:
+			proc_report(watches[i].owner);
+			break;
+		case WATCH_CLIENT:
+			client_ready(watches[i].owner, now_ms);
+			break;
+		case WATCH_ROUTER:
+			r = watches[i].owner;
+			if ((revents & POLLOUT) != 0)
+				flush_queue(r);
+			if ((revents & ~POLLOUT) != 0 && r->sock != -1)
+				router_read(r, now_ms);
+			break;
+		case WATCH_CHECK:
+			check_read(now_ms);
+			break;
+		case WATCH_CONTROL:
+			client_accept();
+			break;
+		case WATCH_SIGNAL:
+			read_signals(now_ms);
+			break;
 		}
 	}
+	timers_ready(now_ms);
+	clients_sweep();
 }
 
 /* Only one zfpm at a time may own a run_dir: hold a lock on its pid file. */
@@ -943,24 +1891,24 @@ lock_run_dir(void)
 
 	if (snprintf(path, sizeof(path), "%s/zfpm.pid", conf->run_dir) >= (int)sizeof(path))
 		fatalx("run_dir: too long");
-	if ((lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) == -1)
+	if ((m.lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644)) == -1)
 		fatal("%s", path);
 	memset(&lock, 0, sizeof(lock));
 	lock.l_type = F_WRLCK;
 	lock.l_whence = SEEK_SET;
-	if (fcntl(lock_fd, F_SETLK, &lock) == -1) {
-		if (fcntl(lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+	if (fcntl(m.lock_fd, F_SETLK, &lock) == -1) {
+		if (fcntl(m.lock_fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
 			fatalx("%s: zfpm is running already, process %ld", path, (long)lock.l_pid);
 		fatal("%s: lock", path);
 	}
 	snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
-	if (ftruncate(lock_fd, 0) == -1 || write(lock_fd, pid, strlen(pid)) != (ssize_t)strlen(pid))
+	if (ftruncate(m.lock_fd, 0) == -1 || write(m.lock_fd, pid, strlen(pid)) != (ssize_t)strlen(pid))
 		log_warn("%s", path);	/* the lock holds all the same, until we end */
 }
 
 /* RUN_DIR and RUN_DIR/apps, the router's world: it can pass through, and write nothing. */
 static void
-make_run_dir(void)
+make_run_dir(bool fresh)
 {
 	struct dirent *d;
 	struct stat st;
@@ -972,7 +1920,8 @@ make_run_dir(void)
 		fatal("%s", conf->run_dir);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
 		fatalx("%s: run_dir must be a directory of root's that nobody else can write", conf->run_dir);
-	lock_run_dir();
+	if (fresh)
+		lock_run_dir();
 	if (snprintf(apps_dir, sizeof(apps_dir), "%s/apps", conf->run_dir) >= (int)sizeof(apps_dir))
 		fatalx("run_dir: too long");
 	if (mkdir(apps_dir, 0710) == -1 && errno != EEXIST)
@@ -980,74 +1929,88 @@ make_run_dir(void)
 	if (chown(apps_dir, 0, router_gid) == -1 || chmod(apps_dir, 0710) == -1 || (dir = opendir(apps_dir)) == NULL)
 		fatal("%s", apps_dir);
 	/* Sockets of a zfpm that did not end by itself. */
-	while ((d = readdir(dir)) != NULL)
+	while (fresh && (d = readdir(dir)) != NULL)
 		if (d->d_name[0] == 'w')
 			unlinkat(dirfd(dir), d->d_name, 0);
 	closedir(dir);
 }
 
-/* Take the place of a socket that nobody listens on any more. */
+/* As nothing of an earlier program is there. */
 static void
-remove_stale(const struct conf_listen *l)
+begin(void)
 {
-	struct stat st;
-	int fd;
+	char err[512];
 
-	if (lstat(l->address, &st) == -1)
-		return;
-	if (!S_ISSOCK(st.st_mode))
-		fatalx("listen %s: exists and is no socket", l->address);
-	if ((fd = os_socket(AF_UNIX, SOCK_STREAM)) == -1)
-		fatal("socket");
-	if (connect(fd, (const struct sockaddr *)&l->sa, l->sa_len) == 0 || errno == EAGAIN)
-		fatalx("listen %s: another process listens there", l->address);
-	close(fd);
-	unlink(l->address);
+	m.zfpm_start = (int64_t)time(NULL);
+	make_run_dir(true);
+	if (listen_open(conf, NULL, err, sizeof(err)) == -1)
+		fatalx("%s", err);
+	err[0] = '\0';
+	if ((m.control_fd = control_listen(conf->control, err, sizeof(err))) == -1)
+		fatalx("%s", err);
+	if ((m.control_path = strdup(conf->control)) == NULL)
+		fatal("control");
+	if ((log_fd = open_log(conf, err, sizeof(err))) == -2)
+		fatalx("%s", err);
+	log_init("master", conf->log_target, log_fd, conf->log_level);
+	catch_signals();
+	log_info("version " ZFPM_VERSION ", %d pools, %d apps", conf->npools, conf->napps);
+	guard_start();
 }
 
+/* After an upgrade: everything goes on. What can not be restored ends zfpm, and the guard sees to the rest. */
 static void
-bind_listener(struct conf_listen *l)
+resume(void)
 {
-	mode_t mask;
-	int on = 1;
+	struct client *c;
+	sigset_t none;
+	char err[512];
+	int i;
 
-	if ((l->fd = os_socket(l->sa.ss_family, SOCK_STREAM)) == -1)
-		fatal("listen %s: socket", l->address);
-	if (l->sa.ss_family == AF_UNIX)
-		remove_stale(l);
-	else
-		setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	/* Nobody can connect before owner and mode are as configured. */
-	mask = umask(0777);
-	if (bind(l->fd, (struct sockaddr *)&l->sa, l->sa_len) == -1)
-		fatal("listen %s", l->address);
-	umask(mask);
-	if (l->sa.ss_family == AF_UNIX && (chown(l->address, l->uid, l->gid) == -1 || chmod(l->address, l->mode) == -1))
-		fatal("listen %s", l->address);
-	if (listen(l->fd, SOMAXCONN) == -1)
-		fatal("listen %s", l->address);
-}
-
-static void
-open_log(void)
-{
-	if (conf->log_target == LOG_TO_FILE) {
-		log_file_fd = open(conf->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0640);
-		if (log_file_fd == -1)
-			fatal("log %s", conf->log_file);
+	if (upgrade_load(&m, start->state_fd) == -1)
+		fatalx("upgrade: what the program before has left can not be read");
+	make_run_dir(false);
+	if (listen_open(conf, NULL, err, sizeof(err)) == -1)
+		fatalx("%s", err);
+	if (m.control_path == NULL || strcmp(m.control_path, conf->control) != 0) {
+		if (m.control_path != NULL)
+			unlink(m.control_path);
+		if (m.control_fd != -1)
+			close(m.control_fd);
+		free(m.control_path);
+		if ((m.control_fd = control_listen(conf->control, err, sizeof(err))) == -1 || (m.control_path = strdup(conf->control)) == NULL)
+			fatalx("%s", err);
 	}
-	log_init("master", conf->log_target, log_file_fd, conf->log_level);
+	if ((log_fd = open_log(conf, err, sizeof(err))) == -2)
+		fatalx("%s", err);
+	log_init("master", conf->log_target, log_fd, conf->log_level);
+	for (i = 0; i < m.nprocs; i++)
+		proc_resolve(m.procs[i]);
+	for (c = m.clients; c != NULL; c = c->next)
+		if (c->waits && !c->begun && c->command == CONTROL_RELOAD)
+			want_reload = true;
+		else if (c->waits && !c->begun && c->command == CONTROL_UPGRADE)
+			want_upgrade = true;
+	operation = OP_UPGRADE;
+	catch_signals();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	guard_replace();
+	/* What ended in between sent its SIGCHLD to nobody. */
+	on_signal(SIGCHLD);
 }
 
 int
-master_run(struct conf *c, int ready)
+master_run(struct conf *c, const struct start *st)
 {
-	struct conf_listen *l;
+	struct client *cl;
 	struct passwd *pw;
+	char err[512];
 	int fd;
 
 	conf = c;
-	ready_fd = ready;
+	start = st;
+	ready_fd = st->ready_fd;
 	if (geteuid() != 0)
 		fatalx("must be started by root: it runs applications under their own users");
 	do {	/* 0, 1 and 2 are always something, so that no descriptor of ours lands there */
@@ -1068,31 +2031,26 @@ master_run(struct conf *c, int ready)
 		close(fd);
 	}
 	spawn_init(router_uid, router_gid, guarded);
-	make_run_dir();
-	for (l = conf->listens; l != NULL; l = l->next)
-		bind_listener(l);
-	open_log();
-	catch_signals();
-	log_info("version " ZFPM_VERSION ", %d pools, %d apps", conf->npools, conf->napps);
-	guard_start();
-	router_start(os_now_ms());
-	os_notify("READY=1");
-	if (ready_fd != -1) {
-		/* Whoever started us has seen all there was to see: let go of his terminal. */
-		if ((fd = open("/dev/null", O_RDWR | O_CLOEXEC)) != -1) {
-			dup2(fd, STDERR_FILENO);
-			close(fd);
-		}
-		if (write(ready_fd, "", 1) != 1)
-			log_warn("detach");
-		close(ready_fd);
-		ready_fd = -1;
-	}
-	while (state == MASTER_RUNNING || router_pid != 0 || nprocs > 0)
+	conf_start = (int64_t)time(NULL);
+	if (st->state_fd == -1)
+		begin();
+	else
+		resume();
+	if (cgroups_wanted(conf) && cgroup_init(err, sizeof(err)) == -1)
+		log_warnx("cgroup: %s", err);
+	if ((watchdog_ms = os_watchdog_ms()) != 0)
+		next_watchdog_ms = os_now_ms();
+	next_ping_ms = os_now_ms() + PING_MS;
+	begin_start(os_now_ms());
+	while (state == MASTER_RUNNING || m.routers != NULL || m.nprocs > 0)
 		turn();
 	guard_stop();
-	if (ftruncate(lock_fd, 0) == -1)	/* nobody shall signal whoever gets this number next */
+	if (ftruncate(m.lock_fd, 0) == -1)	/* nobody shall signal whoever gets this number next */
 		log_warn("pid file");
+	unlink(m.control_path);
 	log_info("stopped");
+	for (cl = m.clients; cl != NULL; cl = cl->next)
+		if (cl->waits)
+			client_done(cl, 0, "stopped");
 	return 0;
 }

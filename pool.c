@@ -51,10 +51,9 @@ static const struct conf_pool removed_conf = {
 };
 
 void
-pool_init(const struct conf *c, uint32_t first_worker)
+pool_init(const struct conf *c)
 {
 	conf = c;
-	next_worker = first_worker;
 	if ((exact = calloc((size_t)conf->npools + 1, sizeof(struct counters *))) == NULL)
 		fatal("pools");
 }
@@ -1009,11 +1008,12 @@ look_at_all(void)
 }
 
 void
-pool_go(void)
+pool_go(uint32_t first_worker)
 {
 	struct pool *p;
 	int i;
 
+	next_worker = first_worker;
 	starting = true;
 	look_at_all();
 	for (i = 0; i < conf->npools; i++) {

@@ -1078,7 +1078,7 @@ master_ready(int64_t now_ms)
 			going = true;
 			if (!quitting && !released) {
 				listeners_watch(POLLIN);
-				pool_go();
+				pool_go(msg.worker);
 			}
 			break;
 		case MSG_LOG:
@@ -1252,7 +1252,7 @@ finished(void)
 }
 
 void
-router_run(const struct conf *c, int fd, uint32_t first_worker, int log, const struct status_info *si)
+router_run(const struct conf *c, int fd, int log, const struct status_info *si)
 {
 	static const int ignored[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE };
 	struct conf_listen *l;
@@ -1287,7 +1287,7 @@ router_run(const struct conf *c, int fd, uint32_t first_worker, int log, const s
 	max_fds = rl.rlim_cur == RLIM_INFINITY || rl.rlim_cur > INT_MAX ? INT_MAX : (int)rl.rlim_cur;
 	max_fds -= SPARE_FDS;
 
-	pool_init(conf, first_worker);
+	pool_init(conf);
 	request_init(conf);
 	errors_fd = os_watch_open();
 	if (watch_add(master_fd, POLLIN, WATCH_MASTER, NULL) == -1 || watch_add(errors_fd, POLLIN, WATCH_ERRORS, NULL) == -1)
@@ -1295,6 +1295,7 @@ router_run(const struct conf *c, int fd, uint32_t first_worker, int log, const s
 	for (l = conf->listens; l != NULL; l = l->next)
 		if (watch_add(l->fd, 0, WATCH_LISTEN, l) == -1)	/* until MSG_GO */
 			fatal("poll set");
+	tell_master(MSG_PONG, NULL);
 	while (!finished())
 		turn();
 	if (successor != -1)

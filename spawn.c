@@ -391,9 +391,8 @@ find_groups(const struct conf_pool *pool, const struct spawn_user *su, gid_t *gi
 	return n;
 }
 
-/* Signals as a program expects to find them. */
-static void
-reset_signals(void)
+void
+spawn_reset_signals(void)
 {
 	struct sigaction sa;
 	sigset_t none;
@@ -504,7 +503,7 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	if (chdir(dir != NULL ? dir : "/") == -1)
 		child_die("directory", dir);
 	umask(pool->umask);
-	reset_signals();
+	spawn_reset_signals();
 
 	/* 12 */
 	if (guarded && getppid() != master)

@@ -190,7 +190,7 @@ int		 conf_expand(char *buf, size_t size, const char *template, const struct con
 
 enum msg_type {
 	/* router to master */
-	MSG_PONG = 1,		/* answer to MSG_PING */
+	MSG_PONG = 1,		/* answer to MSG_PING; the first one says that the router lives */
 	MSG_SPAWN,		/* worker, pool, app, name: start one */
 	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once */
 	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle */
@@ -204,13 +204,13 @@ enum msg_type {
 	MSG_HANDOVER,		/* a socket to the successor as descriptor: leave everything that is not running to it */
 	MSG_HEIR,		/* a socket from a predecessor as descriptor: it hands over what it has through that */
 	MSG_TAKE,		/* worker, pid, pool, app, name, value: enum take. A worker of an earlier router */
-	MSG_GO,			/* all that was before is told: accept */
+	MSG_GO,			/* all that was before is told: accept. worker: the first number that no router has used yet */
 	MSG_LOG,		/* the log file anew, as descriptor */
 	MSG_ERROR_LOG,		/* name, and the pool's error log, opened, as descriptor; none: it has none any more */
 	MSG_RETIRE,		/* name: replace the workers of this pool */
 	MSG_STATUS,		/* name (empty: all), value: enum status_format; write it to the descriptor */
 	/* master to guard */
-	MSG_GUARD,		/* a handle of a process as descriptor; value 1: a router's */
+	MSG_GUARD,		/* a handle of a process as descriptor; value 1: a router's. Also MSG_LOG */
 	/* zfpm COMMAND to master, on the control socket */
 	MSG_COMMAND,		/* value: enum control_command; text: POOL; status: app = the format, and a descriptor to write to */
 	/* and back */
@@ -340,6 +340,91 @@ struct start {
 /* Bind the sockets, start the router and run until told to stop; returns the exit status. Owns conf. */
 int	 master_run(struct conf *, const struct start *);
 
+enum proc_state {
+	PROC_STARTING,	/* forked, exec not yet reported */
+	PROC_RUNNING,
+	PROC_STOPPING,	/* SIGTERM sent; SIGKILL at kill_ms */
+	PROC_KILLED,	/* SIGKILL sent */
+};
+
+struct queued {			/* a message that a router's socket had no room for */
+	struct queued	*next;
+	struct msg	 msg;
+	int		 fd;		/* ours to close, or -1 */
+};
+
+/* A router: the current one, one that is about to replace it, or one that finishes what it has. */
+struct router {
+	struct router	*next;
+	pid_t		 pid;
+	int		 sock;		/* -1: closed; it is going */
+	uint32_t	 generation;
+	bool		 told;		/* MSG_HANDOVER was sent: it starts nothing any more */
+	bool		 released;	/* and it has answered */
+	int		 pings;		/* without an answer */
+	struct queued	*queue_first, *queue_last;
+};
+
+/* One worker, from fork to waitpid(). */
+struct proc {
+	enum proc_state	 state;
+	uint32_t	 number;	/* names its socket */
+	pid_t		 pid;		/* also its session and process group */
+	struct router	*router;	/* whose it is; NULL: that one is gone */
+	const struct conf_pool *pool;	/* that its name means now; NULL: none */
+	int		 app;		/* index in pool->apps; -1: it has no such app any more */
+	char		*name;		/* of the pool; ours */
+	char		*app_name;	/* ours */
+	uint64_t	 fingerprint;	/* of the settings that it was started with */
+	int64_t		 patience_ms;	/* `timeout kill` of those */
+	bool		 cgroup;	/* it is in the pool's cgroup */
+	int		 report_fd;	/* until exec is reported, then -1 */
+	int		 error_fd;	/* until it is handed to a router, then -1 */
+	int64_t		 kill_ms;	/* PROC_STOPPING */
+	bool		 failed;	/* text says which step */
+	char		 text[TEXT_LEN];
+};
+
+struct client {			/* zfpm COMMAND, at the control socket */
+	struct client	*next;
+	int		 fd;		/* -1: gone */
+	bool		 waits;		/* for the end of its command */
+	bool		 begun;		/* which has begun */
+	enum control_command command;
+	uint32_t	 last_number;	/* CONTROL_RETIRE: until no worker up to this one is left ... */
+	char		 pool[POOL_NAME_LEN + 1];	/* ... of this pool */
+};
+
+/* What the master knows and an upgrade must not forget. */
+struct master {
+	int64_t		 zfpm_start;	/* seconds since 1970 */
+	uint32_t	 last_number;	/* the highest number of a worker so far */
+	uint32_t	 generation;	/* of the newest router */
+	int		 lock_fd;	/* RUN_DIR/zfpm.pid, locked as long as it is open */
+	int		 control_fd;	/* listens; -1: there is none */
+	char		*control_path;	/* where; ours */
+	pid_t		 guard_pid;	/* 0: none */
+	int		 guard_sock;
+	struct router	*routers;	/* newest first */
+	struct client	*clients;
+	struct proc	**procs;	/* in no order */
+	int		 nprocs, procs_size;
+};
+
+/* A new entry, at the end of the table; NULL without memory. */
+struct proc *proc_new(struct master *);
+
+/* ---- upgrade.c: root. From one program to the next, in the same process ----------------------- */
+
+/*
+ * Write down what the master knows into a file without a name, and let all its descriptors survive exec. Returns the file's
+ * descriptor, or -1 with errno and everything as it was. upgrade_undo(): exec has failed.
+ */
+int	 upgrade_save(const struct master *, const struct conf *);
+void	 upgrade_undo(const struct master *, const struct conf *, int state_fd);
+/* In the next program: read it, and note the listening sockets (listen_adopt()). 0, or -1: the file makes no sense, which is logged. */
+int	 upgrade_load(struct master *, int state_fd);
+
 /* ---- spawn.c: root, then the pool's user. From fork to exec ------------------ */
 
 #define SPAWN_STEP_LEN	24
@@ -389,23 +474,25 @@ int	 spawn_find_user(const struct conf *, const char *user, const char *group, s
  */
 int	 spawn_error_log(const struct conf_pool *, const char *name);
 
+/* In a forked child: signals as a program expects to find them. */
+void	 spawn_reset_signals(void);
+
 /* Is this command one that may run for uid? Returns 0 or -1 with *err. */
 int	 spawn_check_command(const char *path, uid_t uid, struct spawn_error *err);
 
 /* ---- guard.c: root. Ends what is left when the master dies -------------------- */
 
 /* In the forked child: wait for the end of the master at the other end of this socket, then for that of all the others. */
-_Noreturn void	 guard_run(int master);
+_Noreturn void	 guard_run(int master, int log_fd);
 
 /* ---- router.c: user zfpm, chrooted. The poll loop ---------------------------- */
 
 /*
  * In the forked child, when root is given up: take what the routers before leave, wait for MSG_GO, and route until told
- * to quit, until a next router has got everything, or until the master is gone. first_worker is the first number
- * of a worker that no router before has used; log_fd the descriptor that the log is written to.
+ * to quit, until a next router has got everything, or until the master is gone. log_fd is what the log is written to.
  */
 struct status_info;
-_Noreturn void router_run(const struct conf *, int master_fd, uint32_t first_worker, int log_fd, const struct status_info *);
+_Noreturn void router_run(const struct conf *, int master_fd, int log_fd, const struct status_info *);
 
 /* ---- timeout.c: the earliest deadline ------------------------------------------ */
 
@@ -574,7 +661,7 @@ struct pool_step {
 	const char	*reason;
 };
 
-void		 pool_init(const struct conf *, uint32_t first_worker);
+void		 pool_init(const struct conf *);
 /* The living pool of this name, made if need be. NULL: errno ENOENT (no such pool) or ENOMEM. Counts one request. */
 struct pool	*pool_get(const char *name);
 /* A request lets go of its pool, which is freed with the last of all it has. */
@@ -646,8 +733,8 @@ void		 pool_forget_counters(void);
 void		 pool_stopped(struct worker *);
 /* Has any worker that is not with an earlier router? */
 bool		 pool_own_workers(void);
-/* All that earlier routers had is known: start workers as they are needed, and what min_workers asks for. */
-void		 pool_go(void);
+/* All that earlier routers had is known: start workers, from this number on, as they are needed, and what min_workers asks for. */
+void		 pool_go(uint32_t first_worker);
 
 /* For status: the living pools, bucket by bucket (pool->hash_next), and what they are together. */
 #define POOL_BUCKETS	8192
