@@ -1122,13 +1122,13 @@ web_step(struct request *r, int64_t now_ms)
 	}
 	/* A small body is complete before it takes a worker; a large one streams. */
 	if (r->state == REQ_BODY && (r->body_done || r->up.len >= r->params_len + r->pool->conf->buffer_request)) {
+		r->queued_ms = now_ms;		/* its place */
 		if (pool_queue(r) == -1) {
 			snprintf(text, sizeof(text), "Queue is full (%d requests) while waiting for FCGI process to become available",
 			    r->pool->queued);
 			COUNT_REQUEST(r, queue_full);
 			request_fail(r, now_ms, STATUS_503, text);
 		} else {
-			r->queued_ms = now_ms;
 			r->state = REQ_QUEUED;
 		}
 	}
