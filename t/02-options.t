@@ -2,7 +2,7 @@
 # zfpm's options do what zfpm(8) says, and what is wrong with a start is said on standard error, with a status
 # that is not 0.
 . "${0%/*}/lib.sh"
-plan 31
+plan 45
 
 make_user user
 run() {		# COMMAND...: $status, $out, $err
@@ -33,6 +33,16 @@ like "$err" '^usage: zfpm' "brings the usage"
 run "$zfpm" -t -c "$tmp/good.conf" more
 is "$status" 2 "an operand too many"
 like "$err" '^usage: zfpm' "brings it too"
+for words in frobnicate 'stop now' 'retire' 'retire one two' 'reload -f json' 'status -f yaml' 'status -t' 'stop -d' \
+    '-f json' '-t -d'; do
+	# shellcheck disable=SC2086
+	run "$zfpm" $words -c "$tmp/good.conf"
+	like "$status $err" '^2 usage: zfpm' "zfpm $words is no command"
+done
+run "$zfpm" stop -c "$tmp/none.conf"
+is "$status $err" "1 zfpm: $tmp/none.conf: No such file or directory" "a command needs a configuration"
+run "$zfpm" stop -c "$tmp/good.conf"
+like "$status $err" "^1 zfpm: zfpm is not running \\(control socket $tmp/run/control: " "where it finds the control socket"
 run "$zfpm" -t -c "$tmp/none.conf"
 is "$status" 1 "a configuration that is not there"
 like "$err" "$tmp/none.conf: No such file" "is named"
@@ -42,6 +52,9 @@ is "$status" 0 "-t with a good configuration"
 like "$out" "^$tmp/good.conf: ok: 1 pool, 1 app, 1 listen" "says what it holds"
 like "$err" "no key: whoever can connect can name any pool" "and warns of a socket without a key"
 fails "it starts nothing" test -e "$tmp/run"
+run env ZFPM_UPGRADE=999999 "$zfpm" -t -c "$tmp/good.conf"
+is "$status" 1 "-t asked by a zfpm of another version"
+like "$err" '^zfpm [0-9.]+ can not take over from a running zfpm of handover version 999999, its own is [0-9]+: ' "says that an upgrade is not possible"
 make_conf "$tmp/bad.conf" <<-\END
 	app app { command @bin@/app }
 	pool one {
