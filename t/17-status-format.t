@@ -18,18 +18,7 @@ scene() {
 	scene_status=$?
 	[ "$scene_status" -eq 0 ] || diag "$*: exit $scene_status: $(cat "$tmp/page.err")"
 }
-# json EXPRESSION...: of $j, the page; a line each
-json() {
-	perl -MJSON::PP -e '
-		local $/;
-		my $j = JSON::PP->new->utf8->decode(scalar <STDIN>);
-		my %pool = map { $_->{name} => $_ } @{$j->{pools}};
-		sub J { JSON::PP->new->canonical->ascii->allow_nonref->encode($_[0]) }
-		for (@ARGV) {
-			my @v = eval;
-			print $@ ? "error: $@\n" : join(",", map { ref $_ || !defined $_ ? J($_) : $_ } @v) . "\n";
-		}' "$@" <"$tmp/page"
-}
+json() { perl "$t/unit/json.pl" "$@" <"$tmp/page"; }
 openmetrics() { perl "$t/unit/openmetrics.pl" ${1+"$1"} <"$tmp/page"; }
 html() {
 	perl -e '
