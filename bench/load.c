@@ -198,7 +198,8 @@ room(struct buffer *b, size_t len)
 static void
 append(struct buffer *b, const void *data, size_t len)
 {
-	memcpy(room(b, len), data, len);
+	if (len > 0)
+		memcpy(room(b, len), data, len);
 	b->len += len;
 }
 
