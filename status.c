@@ -22,8 +22,8 @@
 #define PIECE		16384		/* bytes of a piece, before it is given out; one worker or pool more may be in it */
 #define LOOKS		2048		/* or so many pools and buckets looked at, if there is something to give out */
 #define QUEUE_SHOWN	100		/* requests of one pool's queue */
-#define NAME_MIN	16		/* columns for a pool's name; a longer one moves its line to the right */
-#define NAME_MAX	40
+#define WIDTH_MIN	16		/* columns for a pool's name; a longer one moves its line to the right */
+#define WIDTH_MAX	40
 
 struct buf {
 	char	*data;
@@ -52,6 +52,7 @@ struct place {
 	uint16_t	 bucket;	/* in which it lives, + 1; 0: it does not */
 	uint16_t	 marks;		/* what there is to show of it, noted with the first table (MARK_..., family_marks()) */
 };
+_Static_assert(POOL_BUCKETS < UINT16_MAX, "place.bucket");
 enum { MARK_WORKERS = 1, MARK_QUEUED = 2, MARK_FAILING = 4 };
 
 /* One of the things that a place comes out as. */
@@ -72,7 +73,7 @@ struct status {
 	struct totals	 totals;
 	int64_t		 now_ms;
 	enum section	 section;
-	int		 family;	/* OpenMetrics: index in families */
+	int		 family;	/* OpenMetrics: the one under way; -1: none yet */
 
 	char		 name[POOL_NAME_LEN + 1];	/* the one pool asked for; empty: all */
 	const struct conf_pool *only;	/* that one's; NULL: there is none */
@@ -485,7 +486,7 @@ tally_all(const struct status *st, struct tally *t)
 	t->counters = &st->totals.counters;
 }
 
-/* What zfpm's own clock says; a clock that was set back makes nothing negative. */
+/* A clock that was set back makes nothing negative. */
 static int64_t
 seconds_since(int64_t then)
 {
@@ -1303,7 +1304,8 @@ metric_name(struct buf *b, const struct family *f, const struct tally *t, const 
 
 /* One sample; of a pool it is left out if it is 0, unless always. */
 static void
-metric_put(struct buf *b, const struct family *f, const struct tally *t, const char *label, const char *value, uint64_t n, bool always)
+metric_put(struct buf *b, const struct family *f, const struct tally *t, const char *label, const char *value, uint64_t n,
+    bool always)
 {
 	if (n == 0 && t->name != NULL && !always)
 		return;
@@ -1427,7 +1429,7 @@ metric_head(struct status *st, struct buf *b)
 /* ---- pieces -------------------------------------------------------------------------------------------------- */
 
 static void
-stage_worker(struct status *st, uint32_t number)
+stage_item(struct status *st, uint32_t worker, size_t end)
 {
 	size_t size = st->items_size > 0 ? st->items_size * 2 : 256;
 	struct item *grown;
@@ -1440,19 +1442,16 @@ stage_worker(struct status *st, uint32_t number)
 		st->items = grown;
 		st->items_size = size;
 	}
-	st->items[st->nitems].worker = number;
-	st->items[st->nitems++].end = 0;
+	st->items[st->nitems].worker = worker;
+	st->items[st->nitems++].end = end;
 }
 
 /* What has been put into staged until now is an item. */
 static void
 stage_text(struct status *st)
 {
-	if (st->staged.len == 0)
-		return;
-	stage_worker(st, 0);
-	if (!st->failed)
-		st->items[st->nitems - 1].end = st->staged.len;
+	if (st->staged.len > 0)
+		stage_item(st, 0, st->staged.len);
 }
 
 static void
@@ -1462,7 +1461,7 @@ stage_workers(struct status *st, const struct pool *p)
 
 	for (w = p->workers; w != NULL; w = w->pool_next)
 		if (worker_shown(w) != SHOWN_KINDS)
-			stage_worker(st, w->number);
+			stage_item(st, w->number, 0);
 }
 
 static uint16_t
@@ -1642,8 +1641,8 @@ widen(struct status *st, const char *name)
 {
 	size_t len = strlen(name);
 
-	if (len > NAME_MAX)
-		len = NAME_MAX;
+	if (len > WIDTH_MAX)
+		len = WIDTH_MAX;
 	if ((int)len > st->name_width)
 		st->name_width = (int)len;
 }
@@ -1780,7 +1779,7 @@ status_new(const struct conf *conf, enum status_format format, const char *pool,
 	st->format = format;
 	st->info = *info;
 	st->family = -1;
-	st->name_width = NAME_MIN;
+	st->name_width = WIDTH_MIN;
 	pool_totals(&st->totals);
 	if (pool != NULL && pool[0] != '\0') {
 		len = strlen(pool);

@@ -255,7 +255,7 @@ wait_for_worker(struct request *r)
 static void
 count(struct counters *c, uint64_t from)
 {
-	uint64_t n[sizeof(*c) / sizeof(uint64_t)];
+	uint64_t n[sizeof(*c) / sizeof(uint64_t)] = { 0 };
 	size_t i;
 
 	for (i = 0; i < sizeof(n) / sizeof(n[0]); i++)
