@@ -28,6 +28,7 @@ static const struct conf *conf;
 static struct pool	*pool_hash[POOL_BUCKETS];
 static struct worker	*worker_hash[WORKER_HASH];
 static struct worker	*lru_first, *lru_last;	/* workers that serve nobody, longest idle first */
+static int		 nlru;
 static struct worker	*chores;		/* to be stopped or probed */
 static struct pool	*ready_first, *ready_last;
 static struct pool	*starved;		/* unordered */
@@ -151,6 +152,7 @@ static void
 lru_insert(struct worker *w)
 {
 	w->in_lru = true;
+	nlru++;
 	w->lru_next = NULL;
 	w->lru_prev = lru_last;
 	if (lru_last != NULL)
@@ -166,6 +168,7 @@ lru_remove(struct worker *w)
 	if (!w->in_lru)
 		return;
 	w->in_lru = false;
+	nlru--;
 	if (w->lru_prev != NULL)
 		w->lru_prev->lru_next = w->lru_next;
 	else
@@ -988,8 +991,8 @@ pool_totals(struct totals *t)
 		}
 	t->workers = total;
 	t->starting = by_state[WORKER_STARTING];
-	t->idle = by_state[WORKER_IDLE];
-	t->busy = by_state[WORKER_BUSY] + by_state[WORKER_LEAVING];
+	t->idle = nlru;
+	t->busy = by_state[WORKER_IDLE] - nlru + by_state[WORKER_BUSY] + by_state[WORKER_LEAVING];
 	t->stopping = by_state[WORKER_STOPPING];
 	t->elsewhere = by_state[WORKER_ELSEWHERE];
 	t->counters = all_counters;

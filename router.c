@@ -914,6 +914,8 @@ page_ready(struct page *pg, int64_t now_ms)
 			if (pieces++ == STATUS_PIECES)
 				return;
 			if ((pg->rest = status_next(pg->status, &pg->rest_len, now_ms)) == NULL) {
+				if (status_failed(pg->status))
+					log_warnx("status: no memory; the page is cut");
 				page_end(pg);
 				return;
 			}

@@ -37,7 +37,7 @@ is "$(stat -c %a "$sock")" 660 "zfpm's socket is closed to others"
 request one 'at=start&sleep=30' >"$tmp/slow" 2>&1 &
 wait_until test -n "$(workers)"
 sockets() { find "/proc/$zfpm_pid/fd" -lname 'socket:*' | wc -l; }
-is "$(sockets)" 3 "the master has three sockets: the listening one, that to the router and that to the guard"
+is "$(sockets)" 4 "the master has four sockets: the listening one, the control socket, that to the router and that to the guard"
 
 stop_zfpm TERM
 is "$(find "$tmp/run/apps" -mindepth 1; ls "$sock" 2>/dev/null)" '' "after the end no socket is left"
