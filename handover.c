@@ -189,8 +189,10 @@ end_about(struct about *a)
 }
 
 static bool
-sane(const struct request_packet *p, int64_t now_ms)
+sane(const struct request_packet *p)
 {
+	int64_t now_ms = os_now_ms();	/* the caller's may be older than the packet */
+
 	if (!p->queued)
 		return p->up_len == 0;
 	if (p->hdr_len > FCGI_HEADER_LEN || p->content_left > p->content_len)
@@ -339,7 +341,7 @@ hand_get(struct heritage *h, struct handed *out, const struct conf *conf, int64_
 			out->counters = &in.counters.counters;
 			return HAND_COUNTERS;
 		case HAND_REQUEST:
-			if (len != sizeof(in.request) || fd[0] == -1 || fd[1] != -1 || !sane(&in.request, now_ms))
+			if (len != sizeof(in.request) || fd[0] == -1 || fd[1] != -1 || !sane(&in.request))
 				goto nonsense;
 			out->request = make_request(&in.request, fd[0], conf, now_ms);
 			fd[0] = -1;	/* request_new() owns it */
