@@ -168,6 +168,7 @@ show(int fd, char *text, size_t len, unsigned char *last)
 struct hearing {
 	int		 sock;		/* -1: it has ended */
 	int		 page;		/* read end of the status page's pipe; -1: none, or all of it is shown */
+	bool		 shown;		/* some of it is */
 	int		 status;	/* from MSG_DONE, -1 before */
 	unsigned char	 last[2];	/* byte shown on standard output, standard error */
 };
@@ -220,6 +221,7 @@ hear_page(struct hearing *h)
 		fprintf(stderr, "zfpm: status: %s\n", strerror(errno));
 		return -1;
 	}
+	h->shown = h->shown || n > 0;
 	if (n == 0) {
 		close(h->page);
 		h->page = -1;
@@ -258,7 +260,7 @@ ask(struct hearing *h, const char *path, enum control_command command, const cha
 int
 control_client(const char *path, enum control_command command, const char *pool, int format)
 {
-	struct hearing h = { -1, -1, -1, { 0, 0 } };
+	struct hearing h = { -1, -1, false, -1, { 0, 0 } };
 	bool until_end = command == CONTROL_STOP || command == CONTROL_QUIT;
 	struct pollfd pfds[2];
 
@@ -279,6 +281,10 @@ control_client(const char *path, enum control_command command, const char *pool,
 			return 1;
 		if (pfds[0].revents != 0 && hear_message(&h, path) == -1)
 			return 1;
+	}
+	if (command == CONTROL_STATUS && h.status == 0 && !h.shown) {
+		complain(path, "the router ended before it had answered", NULL);
+		return 1;
 	}
 	if (h.status != 0 && h.last[1] == 0)
 		fprintf(stderr, "zfpm: %s: failed\n", command_names[command]);
