@@ -8,7 +8,7 @@
  * that holds a process: the kernel does not let it. All of it is reading and writing files.
  *
  * A cgroup that passes its controllers on to others below it must hold no process itself (but for the root of the
- * tree), so what is in ours moves one down.
+ * tree), so what is in ours moves one down, and back at the end: else nothing could be started there again.
  */
 #include <sys/types.h>
 #include <sys/stat.h>
@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,10 +34,12 @@
 #define ENTER_TRIES	10		/* an emptied cgroup may be removed while the next worker is on its way into it */
 #define MOVE_TRIES	10		/* what is to be moved may fork meanwhile */
 #define SWEEP_MS	60000		/* what is busy for longer is in use again */
+#define END_MS		1000		/* for what was killed to be gone, when zfpm ends */
 
 struct tree {
 	char		 mount[PATH_MAX];	/* where the tree is mounted */
-	char		 base[PATH_MAX];	/* our directory in it; where that is the leaf of some zfpm: what it was started in */
+	char		 own[PATH_MAX];		/* our directory in it */
+	char		 base[PATH_MAX];	/* the same; where that is the leaf of some zfpm: what it was started in */
 	bool		 read_only;
 };
 
@@ -46,9 +49,10 @@ struct busy {			/* a cgroup that could not be removed yet */
 	char		 dir[];
 };
 
-static char		 base[PATH_MAX];	/* where we were started */
+static struct tree	 tree;			/* where we are; base is where we were started */
 static char		 ours[PATH_MAX];	/* base/zfpm-PID; empty: not known yet */
 static bool		 done;			/* it is there, with all in its place */
+static pid_t		 owner;			/* the process that puts it back; 0: none yet */
 static struct busy	*busy;
 
 /* Fill in err; always -1, for `return`. */
@@ -134,15 +138,15 @@ next_word(char **line)
 	return word;
 }
 
-/* The controllers that a cgroup can pass on; in a static buffer, for next_word(). */
+/* The controllers in a file: those that a cgroup can pass on, or does; in a static buffer, for next_word(). */
 static char *
-controllers(const char *dir)
+controllers(const char *dir, const char *name)
 {
 	static char line[1024];
 	FILE *f;
 
 	line[0] = '\0';
-	if ((f = read_in(dir, "cgroup.controllers")) != NULL) {
+	if ((f = read_in(dir, name)) != NULL) {
 		if (fgets(line, sizeof(line), f) == NULL)
 			line[0] = '\0';
 		fclose(f);
@@ -154,7 +158,7 @@ controllers(const char *dir)
 static void
 pass_on(const char *dir)
 {
-	char *line = controllers(dir), *word, text[80];
+	char *line = controllers(dir, "cgroup.controllers"), *word, text[80];
 
 	while ((word = next_word(&line)) != NULL) {
 		if (join(text, sizeof(text), "+", word) == -1)
@@ -162,6 +166,17 @@ pass_on(const char *dir)
 		if (put_close(open_in(dir, "cgroup.subtree_control", O_WRONLY), text) == -1)
 			log_debug("cgroup %s: controller %s: %s", dir, word, strerror(errno));
 	}
+}
+
+/* Pass on none any more, but for those that somebody below passes on too. */
+static void
+hold_back(const char *dir)
+{
+	char *line = controllers(dir, "cgroup.subtree_control"), *word, text[80];
+
+	while ((word = next_word(&line)) != NULL)
+		if (join(text, sizeof(text), "-", word) == 0)
+			put_close(open_in(dir, "cgroup.subtree_control", O_WRONLY), text);
 }
 
 /* ---- where we are ---------------------------------------------------------------------------- */
@@ -234,10 +249,11 @@ has_option(const char *options, const char *name)
 	}
 }
 
-/* Is this line of mountinfo a cgroup2 tree with us in it? Fills in all of *tree. */
+/* Is this line of mountinfo a cgroup2 tree with us in it? Then it is in *t. */
 static bool
-take_mount(struct tree *tree, char *line, const char *path)
+take_mount(struct tree *t, char *line, const char *path)
 {
+	static struct tree new;
 	char below[PATH_MAX], *field[6], *tail, *super, *p = line;
 	size_t i, len;
 	int fd;
@@ -260,20 +276,23 @@ take_mount(struct tree *tree, char *line, const char *path)
 	path += len;
 	if (join(below, sizeof(below), strcmp(path, "/") == 0 ? "" : path, "") == -1)
 		return false;
-	strip_leaf(below);
-	if (join(tree->mount, sizeof(tree->mount), field[4], "") == -1 || join(tree->base, sizeof(tree->base), field[4], below) == -1)
+	if (join(new.mount, sizeof(new.mount), field[4], "") == -1 || join(new.own, sizeof(new.own), field[4], below) == -1)
 		return false;
-	tree->read_only = has_option(field[5], "ro") || has_option(super, "ro");
+	strip_leaf(below);
+	if (join(new.base, sizeof(new.base), field[4], below) == -1)
+		return false;
+	new.read_only = has_option(field[5], "ro") || has_option(super, "ro");
 	/* Something else may be mounted over it. */
-	if ((fd = open_in(tree->base, "cgroup.procs", O_RDONLY)) == -1)
+	if ((fd = open_in(new.base, "cgroup.procs", O_RDONLY)) == -1)
 		return false;
 	close(fd);
+	*t = new;
 	return true;
 }
 
 /* Find the tree, one that can be written if there are several, and our place in it. 0, or -1 with the reason in err. */
 static int
-find_tree(struct tree *tree, char *err, size_t size)
+find_tree(struct tree *t, char *err, size_t size)
 {
 	char path[PATH_MAX], *line = NULL;
 	size_t room = 0;
@@ -284,8 +303,8 @@ find_tree(struct tree *tree, char *err, size_t size)
 		return -1;
 	if ((f = fopen("/proc/self/mountinfo", "r")) == NULL)
 		return fail(err, size, "/proc/self/mountinfo: %s", strerror(errno));
-	while ((!found || tree->read_only) && getline(&line, &room, f) != -1)
-		if (take_mount(tree, line, path))
+	while ((!found || t->read_only) && getline(&line, &room, f) != -1)
+		if (take_mount(t, line, path))
 			found = true;
 	free(line);
 	fclose(f);
@@ -299,7 +318,7 @@ find_tree(struct tree *tree, char *err, size_t size)
 static bool
 is_controller(const char *dir, const char *name, size_t len)
 {
-	char *line = controllers(dir), *word;
+	char *line = controllers(dir, "cgroup.controllers"), *word;
 
 	while ((word = next_word(&line)) != NULL)
 		if (strlen(word) == len && strncmp(word, name, len) == 0)
@@ -331,24 +350,24 @@ int
 cgroup_check(const struct conf *conf, char *err, size_t size)
 {
 	const struct conf_cgroup *c;
-	struct tree tree;
+	static struct tree all;
 	bool found = false;
 	size_t len;
 	int i;
 
 	for (i = 0; i < conf->npools; i++) {
 		for (c = conf->pools[i]->cgroups; c != NULL; c = c->next) {
-			if (!found && find_tree(&tree, err, size) == -1)
+			if (!found && find_tree(&all, err, size) == -1)
 				return -1;
 			found = true;
-			if (tree.read_only)
-				return fail(err, size, "the cgroup v2 tree is mounted read-only at %s", tree.mount);
+			if (all.read_only)
+				return fail(err, size, "the cgroup v2 tree is mounted read-only at %s", all.mount);
 			/* Of the whole tree: we need not be in the cgroup that zfpm will be in. */
 			len = strcspn(c->key, ".");
-			if (strncmp(c->key, "cgroup.", 7) == 0 || is_controller(tree.mount, c->key, len))
+			if (strncmp(c->key, "cgroup.", 7) == 0 || is_controller(all.mount, c->key, len))
 				continue;
 			return fail(err, size, "pool %s: cgroup %s: the cgroup v2 tree at %s has no controller '%.*s'%s", conf->pools[i]->name,
-			    c->key, tree.mount, (int)len, c->key, is_old(c->key, len) ? ": cgroup v1 has it" : "");
+			    c->key, all.mount, (int)len, c->key, is_old(c->key, len) ? ": cgroup v1 has it" : "");
 		}
 	}
 	return 0;
@@ -356,11 +375,10 @@ cgroup_check(const struct conf *conf, char *err, size_t size)
 
 /* ---- in the master --------------------------------------------------------------------------------- */
 
-/* Set base and ours. */
+/* Set tree and ours. */
 static int
 find_ours(char *err, size_t size)
 {
-	struct tree tree;
 	char name[40];
 
 	if (find_tree(&tree, err, size) == -1)
@@ -368,7 +386,7 @@ find_ours(char *err, size_t size)
 	if (tree.read_only)
 		return fail(err, size, "the cgroup v2 tree is mounted read-only at %s (systemd: Delegate=yes, ProtectControlGroups=no)", tree.mount);
 	snprintf(name, sizeof(name), "/" OURS "%ld", (long)getpid());
-	if (join(base, sizeof(base), tree.base, "") == -1 || join(ours, sizeof(ours) - sizeof("/" POOL) - NAME_MAX, base, name) == -1) {
+	if (join(ours, sizeof(ours) - sizeof("/" POOL) - NAME_MAX, tree.base, name) == -1) {
 		ours[0] = '\0';
 		return fail(err, size, "%s: %s", tree.base, strerror(ENAMETOOLONG));
 	}
@@ -404,7 +422,7 @@ remove_stale(void)
 	long pid;
 	DIR *d;
 
-	if ((d = opendir(base)) == NULL)
+	if ((d = opendir(tree.base)) == NULL)
 		return;
 	while ((e = readdir(d)) != NULL) {
 		if (strncmp(e->d_name, OURS, strlen(OURS)) != 0 || !isdigit((unsigned char)e->d_name[strlen(OURS)]))
@@ -416,7 +434,7 @@ remove_stale(void)
 		/* One with our own number can only be ours from before an upgrade, or stale. */
 		if (pid != (long)getpid() && (kill((pid_t)pid, 0) == 0 || errno != ESRCH))
 			continue;
-		if (join(path, sizeof(path), base, "/") == 0 && strlen(path) + strlen(e->d_name) < sizeof(path)) {
+		if (join(path, sizeof(path), tree.base, "/") == 0 && strlen(path) + strlen(e->d_name) < sizeof(path)) {
 			strcat(path, e->d_name);
 			remove_all(path);
 		}
@@ -424,9 +442,25 @@ remove_stale(void)
 	closedir(d);
 }
 
-/* Move all processes of a cgroup into another. 0, or -1 with the reason in err. */
+static bool
+is_child(const char *pid)
+{
+	char dir[64], line[512], *end = NULL;
+	long parent = 0;
+	FILE *f;
+
+	/* PID (NAME) STATE PARENT ...; a name can be anything. */
+	if (join(dir, sizeof(dir), "/proc/", pid) == -1 || (f = read_in(dir, "stat")) == NULL)
+		return false;
+	if (fgets(line, sizeof(line), f) != NULL && (end = strrchr(line, ')')) != NULL && end[1] == ' ' && end[2] != '\0')
+		parent = strtol(end + 3, NULL, 10);
+	fclose(f);
+	return parent == (long)getpid();
+}
+
+/* Move the processes of a cgroup, all or our children, into another. 0, or -1 with the reason in err. */
 static int
-move_all(const char *from, const char *to, char *err, size_t size)
+move(const char *from, const char *to, bool all, char *err, size_t size)
 {
 	char pid[32];
 	int tries, n = 1, moved = 0, error = EBUSY;
@@ -438,6 +472,8 @@ move_all(const char *from, const char *to, char *err, size_t size)
 			return fail(err, size, "%s/cgroup.procs: %s", from, strerror(errno));
 		while (fgets(pid, sizeof(pid), f) != NULL) {
 			pid[strcspn(pid, "\n")] = '\0';
+			if (!all && !is_child(pid))
+				continue;
 			n++;
 			/* 0 here is a process that is not to be seen in our namespace, and there means ourselves. */
 			if (strcmp(pid, "0") == 0)
@@ -456,33 +492,71 @@ move_all(const char *from, const char *to, char *err, size_t size)
 	return 0;
 }
 
+/* The root of the tree, which has no type, may hold processes and pass controllers on. */
+static bool
+is_root(const char *dir)
+{
+	int fd;
+
+	if ((fd = open_in(dir, "cgroup.type", O_RDONLY)) == -1)
+		return errno == ENOENT;
+	close(fd);
+	return false;
+}
+
+/*
+ * At exit: leave all as it was found, as far as nobody else is there: the kernel refuses what would touch another zfpm.
+ * The root of the tree keeps its controllers: others may use them by now.
+ */
+static void
+put_back(void)
+{
+	int64_t end_ms = os_now_ms() + END_MS;
+	char leaf[PATH_MAX];
+
+	if (getpid() != owner)
+		return;
+	while (cgroup_sweep() > 0 && os_now_ms() < end_ms)
+		poll(NULL, 0, 10);
+	if (!is_root(tree.base)) {
+		hold_back(ours);
+		hold_back(tree.base);
+		put_close(open_in(tree.base, "cgroup.procs", O_WRONLY), "0");
+		if (join(leaf, sizeof(leaf), ours, "/" LEAF) == 0)
+			rmdir(leaf);
+	}
+	rmdir(ours);
+}
+
 int
 cgroup_init(char *err, size_t size)
 {
-	char leaf[PATH_MAX], type[PATH_MAX];
-	int error;
+	char leaf[PATH_MAX];
 
 	if (done)
 		return 0;
 	if (find_ours(err, size) == -1)
 		return -1;
-	remove_stale();
 	if (mkdir(ours, 0755) == -1 && errno != EEXIST)
 		return fail(err, size, "%s: %s", ours, strerror(errno));
-	if (join(leaf, sizeof(leaf), ours, "/" LEAF) == -1 || join(type, sizeof(type), base, "/cgroup.type") == -1)
-		return fail(err, size, "%s: %s", ours, strerror(errno));
-	/* The root of the tree, which has no type, may hold processes: we stay there, and with us all the others. */
-	if (access(type, F_OK) == 0) {
+	if (owner == 0 && atexit(put_back) == 0)
+		owner = getpid();
+	/* In the root we stay where we are, and with us all the others. */
+	if (!is_root(tree.base)) {
+		if (join(leaf, sizeof(leaf), ours, "/" LEAF) == -1)
+			return fail(err, size, "%s: %s", ours, strerror(errno));
 		if (mkdir(leaf, 0755) == -1 && errno != EEXIST)
 			return fail(err, size, "%s: %s", leaf, strerror(errno));
-		if (put_close(open_in(leaf, "cgroup.procs", O_WRONLY), "0") == -1) {
-			error = errno;
-			return fail(err, size, "%s/cgroup.procs: %s", leaf, strerror(error));
-		}
-		if (move_all(base, leaf, err, size) == -1)
+		if (put_close(open_in(leaf, "cgroup.procs", O_WRONLY), "0") == -1)
+			return fail(err, size, "%s/cgroup.procs: %s", leaf, strerror(errno));
+		/* In another zfpm's leaf only what is ours is moved; in ours, after an upgrade, all is in its place. */
+		if (strcmp(tree.own, tree.base) != 0 && strcmp(tree.own, leaf) != 0 && move(tree.own, leaf, false, err, size) == -1)
+			return -1;
+		if (move(tree.base, leaf, true, err, size) == -1)
 			return -1;
 	}
-	pass_on(base);
+	remove_stale();	/* we may have been started in what an earlier one left */
+	pass_on(tree.base);
 	pass_on(ours);
 	done = true;
 	return 0;
@@ -576,7 +650,7 @@ cgroup_enter(const struct conf_pool *pool, const char *name, struct spawn_error 
 		error = errno;
 		if ((error != ENOENT && error != ENODEV) || (tries > 0 && access(dir, F_OK) == 0))
 			return -1;
-		pass_on(base);
+		pass_on(tree.base);
 		pass_on(ours);
 	}
 	return -1;

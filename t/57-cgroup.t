@@ -21,14 +21,16 @@ cleanup() {
 	lib_cleanup
 }
 trap cleanup EXIT
-plan 47
+plan 52
 
-# zfpm begins in a cgroup of ours, as in one that a service manager has given it.
+# zfpm begins in a cgroup of ours, as in one that a service manager has given it, or where an earlier zfpm has put whoever starts it.
 binary=$zfpm
 zfpm=$tmp/in-cgroup
 cat >"$zfpm" <<-END
 	#!/bin/sh
-	echo 0 >$base/cgroup.procs && exec $binary "\$@"
+	for dir in $base $base/zfpm-*/zfpm; do
+		{ echo 0 >\$dir/cgroup.procs; } 2>/dev/null && exec $binary "\$@"
+	done
 END
 chmod 755 "$zfpm"
 
@@ -175,6 +177,17 @@ passes "a reload brings a changed setting" wait_until changed
 isnt "$(field a pid)" "$pid" "with a new worker"
 is "$(cgroup_of "$(field a pid)")" "$where/pool@limited" "in the same cgroup"
 
+# Upgrade: another program in the same process
+"$binary" upgrade -c "$tmp/zfpm.conf" >"$tmp/up" 2>&1
+is "$?" 0 "an upgrade succeeds" || diag "$(cat "$tmp/up")"
+is "$(cgroup_of "$zfpm_pid")" "$where/zfpm" "zfpm is where it was"
+report limited
+pid=$(field a pid)
+is "$(cgroup_of "$pid")" "$where/pool@limited" "and so are its pools"
+passes "which it still removes" wait_until removed "$ours/pool@limited"
+report limited
+is "$(cgroup_of "$(field a pid)")" "$where/pool@limited" "and makes anew"
+
 # Stop
 stop_zfpm TERM
 is "$zfpm_status" 0 "zfpm stops"
@@ -190,9 +203,8 @@ pid=$(field a pid)
 kill -KILL "$zfpm_pid"
 wait "$zfpm_pid" 2>/dev/null
 zfpm_pid=
-wait_until gone "$pid"
-empty() { [ "$(cat "$1/zfpm/cgroup.procs")" = "" ]; }
-wait_until empty "$base/zfpm-$crashed"
+empty() { grep -q '^populated 0' "$1/cgroup.events"; }
+wait_until empty "$base/zfpm-$crashed" || diag "not empty: $(find "$base/zfpm-$crashed" -name cgroup.procs -exec grep . {} +)"
 passes "a master that was killed leaves its cgroups behind" test -d "$base/zfpm-$crashed/pool@limited"
 config 7 >"$tmp/conf.txt"
 start_zfpm <"$tmp/conf.txt"

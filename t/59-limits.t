@@ -166,7 +166,7 @@ for i in 1 2 3 4; do
 	setpriv --reuid="$third" --regid="$third" --clear-groups sleep 600 &
 	others="$others $!"
 done
-four() { [ "$(ps -o comm= -u "$third" | grep -c sleep)" -eq 4 ]; }
+four() { [ "$(ps -o args= -u "$third" | sort | uniq -c | tr -d ' ')" = 4sleep600 ]; }
 wait_until four
 refused full "exec: $bin/app: the user has more processes than rlimit nproc allows" "as many processes as rlimit nproc allows"
 for pid in $others; do
