@@ -21,7 +21,7 @@ cleanup() {
 	lib_cleanup
 }
 trap cleanup EXIT
-plan 52
+plan 54
 
 # zfpm begins in a cgroup of ours, as in one that a service manager has given it, or where an earlier zfpm has put whoever starts it.
 binary=$zfpm
@@ -193,6 +193,8 @@ stop_zfpm TERM
 is "$zfpm_status" 0 "zfpm stops"
 is "$(find "$base" -depth -type d -name 'pool@*' | sort)" "" "and no pool's cgroup is left"
 fails "nor that with the long name" test -d "$ours/$long"
+passes "nor that of zfpm itself" removed "$ours"
+is "$(cat "$base/cgroup.subtree_control")" "" "and where it was started everything can be started again"
 
 # A crash
 config 7 >"$tmp/conf.txt"
