@@ -17,12 +17,14 @@ make_user user
 make_user other
 make_user third
 mkdir "$tmp/dir" "$tmp/jail" "$tmp/jail/inside" "$tmp/gone"
+# In the jail there are no libraries, and no sanitizer, which needs more memory than there is room for here.
 cc -std=c11 -D_GNU_SOURCE -static -o "$tmp/jail/app" -I"$top" "$t/app.c" "$top/fcgi.c" -pthread 2>"$tmp/cc.txt" || diag "$(cat "$tmp/cc.txt")"
 cp "$bin/app" "$tmp/gone/app"
 
 start_zfpm <<-\END
 	timeout wait 10s
 	app app { command @bin@/app }
+	app plain { command @tmp@/jail/app }
 	app jailed { command /app }
 	app gone { command @tmp@/gone/app }
 	pool all {
@@ -42,7 +44,7 @@ start_zfpm <<-\END
 	}
 	pool small {
 		user @user@
-		app app
+		app plain
 		rlimit as 200M
 		rlimit nofile 6
 	}
