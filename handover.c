@@ -188,6 +188,13 @@ end_about(struct about *a)
 	a->method[sizeof(a->method) - 1] = a->uri[sizeof(a->uri) - 1] = a->script[sizeof(a->script) - 1] = '\0';
 }
 
+/* A time of the other router's clock, which is ours: never one to come. */
+static int64_t
+past(int64_t ms, int64_t now_ms)
+{
+	return ms < 0 ? 0 : ms > now_ms ? now_ms : ms;
+}
+
 static bool
 sane(const struct request_packet *p)
 {
@@ -249,9 +256,9 @@ make_request(struct request_packet *p, int fd, const struct conf *conf, int64_t 
 	r->data_length = p->data_length;
 	r->data_len = p->data_len;
 	r->params_len = p->params_len;
-	r->start_ms = p->start_ms;
-	r->queued_ms = p->queued_ms;
-	r->web_in_ms = p->web_in_ms;
+	r->start_ms = past(p->start_ms, now_ms);
+	r->queued_ms = past(p->queued_ms, now_ms);
+	r->web_in_ms = past(p->web_in_ms, now_ms);
 	memcpy(r->pool_name, p->pool_name, sizeof(r->pool_name));
 	memcpy(r->app_name, p->app_name, sizeof(r->app_name));
 	r->about = p->about;
@@ -319,8 +326,8 @@ hand_get(struct heritage *h, struct handed *out, const struct conf *conf, int64_
 				out->link_fd = fd[i];
 			out->worker = in.worker.worker;
 			out->requests = in.worker.requests;
-			out->start_ms = in.worker.start_ms;
-			out->idle_ms = in.worker.idle_ms;
+			out->start_ms = past(in.worker.start_ms, now_ms);
+			out->idle_ms = past(in.worker.idle_ms, now_ms);
 			out->closes = in.worker.closes != 0;
 			out->line = in.worker.line;
 			return HAND_WORKER;
@@ -330,7 +337,7 @@ hand_get(struct heritage *h, struct handed *out, const struct conf *conf, int64_
 			end_about(&in.serving.about);
 			out->worker = in.serving.worker;
 			out->requests = in.serving.requests;
-			out->start_ms = in.serving.start_ms;
+			out->start_ms = past(in.serving.start_ms, now_ms);
 			out->about = &in.serving.about;
 			return HAND_SERVING;
 		case HAND_COUNTERS:

@@ -30,6 +30,7 @@
 #define REPORT_FD	3	/* in the child, close-on-exec */
 #define MAX_GROUPS	1024
 #define MAX_ENV		512
+#define ERROR_LOG_MS	10000	/* a pool's error_log that can not be used is told of that often */
 #define MAX_LINKS	16	/* symbolic links on the way to an error_log */
 #define BACKLOG_MORE	16	/* connections that a worker has not accepted yet, beside its `connections` */
 
@@ -264,17 +265,26 @@ open_error_log(const char *path, char *why, size_t size)
 int
 spawn_error_log(const struct conf_pool *pool, const char *name)
 {
+	static char told[POOL_NAME_LEN + 1];
+	static int64_t told_ms;
 	char path[PATH_MAX], why[TEXT_LEN];
+	int64_t now_ms;
 	int fd;
 
 	if (pool->error_log == NULL)
 		return -1;
+	snprintf(path, sizeof(path), "%s", pool->error_log);
 	if (conf_expand(path, sizeof(path), pool->error_log, pool, name) == -1)
-		log_warnx("pool %s: error_log %s: %s", name, pool->error_log, strerror(ENAMETOOLONG));
-	else if ((fd = open_error_log(path, why, sizeof(why))) == -1)
-		log_warnx("pool %s: error_log %s: %s", name, path, why);
-	else
+		snprintf(why, sizeof(why), "%s", strerror(ENAMETOOLONG));
+	else if ((fd = open_error_log(path, why, sizeof(why))) != -1)
 		return fd;
+	/* Every worker that starts asks: once is enough. */
+	now_ms = os_now_ms();
+	if (strcmp(told, name) != 0 || now_ms - told_ms >= ERROR_LOG_MS) {
+		log_warnx("pool %s: error_log %s: %s", name, path, why);
+		snprintf(told, sizeof(told), "%s", name);
+		told_ms = now_ms;
+	}
 	return -1;
 }
 
