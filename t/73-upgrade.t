@@ -1,0 +1,144 @@
+#!/bin/sh
+# An upgrade goes on in the installed program, with the same process, and interrupts nothing; a program or a
+# configuration that will not do is told of, and nothing has changed.
+# shellcheck disable=SC2016 # the expressions are perl's
+. "${0%/*}/lib.sh"
+. "${0%/*}/gate.sh"
+plan 33
+
+# A binary of this test's own, to be replaced by another of another version.
+mkdir "$tmp/prog" "$tmp/next"
+built=$zfpm
+(cd "$top" && cp ./*.c ./*.h Makefile "$tmp/next")
+sed -i 's/^#define ZFPM_VERSION.*/#define ZFPM_VERSION "0.1-next"/' "$tmp/next/zfpm.h"
+make -s -C "$tmp/next" CFLAGS=-O0 zfpm >"$tmp/make.out" 2>&1 || skip_all "can not build a second zfpm"
+put() { cp "$1" "$tmp/prog/new" && chmod 755 "$tmp/prog/new" && mv "$tmp/prog/new" "$tmp/prog/zfpm"; }
+put "$built"
+zfpm=$tmp/prog/zfpm
+make_user user
+conf='
+	app app { command @bin@/app -g }
+	pool one {
+		user @user@
+		app app
+		max_workers 1
+	}
+	pool two {
+		user @user@
+		app app
+	}'
+upgrade() {
+	status=0
+	timeout 60 "$built" upgrade -c "$tmp/zfpm.conf" >"$tmp/upgrade" 2>"$tmp/upgrade.txt" </dev/null || status=$?
+	out=$(cat "$tmp/upgrade") err=$(cat "$tmp/upgrade.txt")
+}
+json() { timeout 60 "$built" status -f json -c "$tmp/zfpm.conf" | perl "$t/unit/json.pl" "$@" 2>&1; }
+pid_of() { request "$@" | sed -n 's/^pid //p'; }
+guard() {
+	for p in $(children_of "$zfpm_pid"); do
+		case $(tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline") in
+		'zfpm: guard'*) echo "$p" ;;
+		esac
+	done
+}
+start_zfpm <<-END
+	$conf
+END
+cp "$tmp/zfpm.conf" "$tmp/good"
+two=$(pid_of two)
+router=$(router_pid)
+inode=$(stat -L -c %i "/proc/$zfpm_pid/exe")
+same() { is "$(pid_of two) $(router_pid) $(stat -L -c %i "/proc/$zfpm_pid/exe")" "$two $router $inode" "$1"; }
+
+# What will not do
+cat >"$tmp/says-no" <<-\END
+	#!/bin/sh
+	echo "this one says no" >&2
+	exit 1
+END
+put "$tmp/says-no"
+upgrade
+like "$status $err" '^1 this one says no$' "a program whose -t fails is not executed"
+echo 'no program' >"$tmp/text"
+put "$tmp/text"
+upgrade
+like "$status $err" '^1 .*Exec format error' "nor is a text"
+chmod 644 "$tmp/prog/zfpm"
+upgrade
+is "$status" 1 "nor one that can not be executed"
+put "$built"
+chown "$user" "$tmp/prog/zfpm"
+upgrade
+is "$status" 1 "nor one that is not root's"
+rm "$tmp/prog/zfpm"
+upgrade
+is "$status" 1 "nor one that is not there"
+put "$built"
+echo nonsense >>"$tmp/zfpm.conf"
+upgrade
+like "$status $err" '^1 .*nonsense' "a configuration with an error is refused"
+passes "which the log has" log_has 'upgrade: failed; nothing has changed'
+cp "$tmp/good" "$tmp/zfpm.conf"
+same "nothing has changed"
+
+# The next one
+hold r1 one
+held r1
+enqueue r2 one log=r2
+enqueue r3 one log=r3
+old_guard=$(guard)
+put "$tmp/next/zfpm"
+upgrade
+is "$status $err" '0 ' "upgrade, while a request runs and two wait"
+like "$out" '^upgrade: done: 2 pools, 1 apps, 2 workers go on$' "the next program answers"
+is "$(stat -L -c %i "/proc/$zfpm_pid/exe")" "$(stat -c %i "$tmp/prog/zfpm")" "which runs as the same process"
+is "$(json '$j->{version}')" 0.1-next "and says its version"
+is "$(json '$j->{generation}')" 2 "its router is the next one"
+is "$(pid_of two)" "$two" "an idle worker stays"
+isnt "$(guard)" "$old_guard" "the guard is the next program's"
+passes "the old one has gone" gone "$old_guard"
+is "$(cat "$tmp/run/zfpm.pid")" "$zfpm_pid" "the pid file is true"
+"$built" -c "$tmp/zfpm.conf" >"$tmp/second" 2>&1
+like "$? $(cat "$tmp/second")" '^1 .*running already' "and still locked"
+enqueue r4 one log=r4
+timeout 60 "$built" reload -c "$tmp/zfpm.conf" >/dev/null
+release r1
+finish r1 r2 r3 r4
+is "$status $(worker_of r2) $(worker_of r3) $(worker_of r4)" "0 $(worker_of r1) $(worker_of r1) $(worker_of r1)" \
+    "all are served by the worker that was there, a reload later too"
+wait_for_log 'stderr: r4'
+is "$(sed -n 's/.*: stderr: \(r[0-9]\)$/\1/p' "$tmp/zfpm.log" | tr '\n' ' ')" 'r2 r3 r4 ' "in the order in which they came"
+is "$(json '$pool{one}{counters}{requests}')" 4 "and counted"
+kill -USR2 "$zfpm_pid"
+kill -HUP "$zfpm_pid"
+passes "SIGUSR2 does it too, and a SIGHUP at the same time is no harm" wait_for_log 'upgrade: version 0.1-next is running'
+is "$(pid_of two)" "$two" "the worker stays"
+
+# A configuration that can not be carried out is no reason to end
+refused() { # TITLE ERE
+	hold r1 one
+	held r1
+	upgrade
+	like "$status $err" "^1 .*$2" "$1: refused"
+	release r1
+	finish r1
+	is "$status $(gone "$zfpm_pid" && echo gone)" '0 ' "zfpm and what runs go on"
+	cp "$tmp/good" "$tmp/zfpm.conf"
+	gone "$zfpm_pid" || return 0
+	start_zfpm <<-END
+		$conf
+	END
+}
+echo "listen $tmp/none/zfpm.sock" >>"$tmp/zfpm.conf"
+refused "a socket that can not be made" 'No such file'
+sed -i "s|^log .*|log $tmp/none/log|" "$tmp/zfpm.conf"
+refused "a log that can not be written" 'No such file'
+sed -i "s|^run_dir .*|run_dir $tmp/else|; \$ a control $tmp/run/control" "$tmp/zfpm.conf"
+refused "another run_dir" run_dir
+sed -i "s|^router_user .*|router_user daemon|" "$tmp/zfpm.conf"
+refused "another router_user" router_user
+two=$(pid_of two)
+upgrade
+is "$status $(pid_of two)" "0 $two" "after all that an upgrade goes well"
+stop_zfpm
+is "$(find "$tmp/run/apps" -type s | grep -c .)" 0 "with no socket left"
