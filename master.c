@@ -35,6 +35,9 @@
 #define MESSAGE_BATCH		256	/* of a router, in one turn */
 #define PING_MS			5000	/* a router is asked for a sign of life */
 #define PINGS_UNANSWERED	6	/* so many without an answer: it is stuck */
+#define RELEASE_MS		30000	/* for an earlier router to hand over what it does not need */
+#define UNREAD_MAX		1000	/* messages that a router may leave unread, and ... */
+#define UNREAD_PER_WORKER	8	/* ... so many more for each worker that there is */
 #define ROUTER_YOUNG_MS		10000	/* a router that died before this age is backed off */
 #define ROUTER_BACKOFF_MIN_MS	100
 #define ROUTER_BACKOFF_MAX_MS	10000
@@ -253,6 +256,8 @@ proc_unchanged(const struct proc *p)
 
 /* ---- messages to a router ------------------------------------------------------------ */
 
+static void	 router_distrust(struct router *, const char *why);
+
 /* Send, now or when there is room. fd, if not -1, is ours to close afterwards. */
 static void
 tell(struct router *r, const struct msg *msg, int fd)
@@ -279,6 +284,8 @@ tell(struct router *r, const struct msg *msg, int fd)
 	else
 		r->queue_last->next = q;
 	r->queue_last = q;
+	if (++r->nqueued > UNREAD_MAX + UNREAD_PER_WORKER * m.nprocs)
+		router_distrust(r, "takes no messages");
 	return;
 done:
 	if (fd != -1)
@@ -295,6 +302,7 @@ flush_queue(struct router *r)
 		    (errno == EAGAIN || errno == ENOBUFS || errno == ETOOMANYREFS))
 			return;
 		r->queue_first = q->next;
+		r->nqueued--;
 		if (q->fd != -1)
 			close(q->fd);
 		free(q);
@@ -582,6 +590,10 @@ guard_start(void)
 		close(sv[0]);
 		close_own();
 		close_listeners(conf);
+		if (next_conf != NULL && next_conf != conf)
+			close_listeners(next_conf);
+		if (next_control_fd != -1)
+			close(next_control_fd);
 		guard_run(sv[1], log_fd);
 	}
 	close(sv[1]);
@@ -822,6 +834,7 @@ router_fork(struct conf *c, int log)
 		r->next = m.routers;
 		m.routers = r;
 		next_router = r;
+		router_start_ms = 0;	/* a reload's takes the place of one that died, too */
 		guard_add(r->pid, true);
 		return 0;
 	}
@@ -895,6 +908,7 @@ hand_over(struct router *from)
 	tell_simple(current, MSG_HEIR, 0, NULL, sv[0]);
 	tell_simple(from, MSG_HANDOVER, 0, NULL, sv[1]);
 	from->told = true;
+	from->told_ms = os_now_ms();
 }
 
 static void	 operation_done(void);
@@ -1047,8 +1061,8 @@ router_wants(struct router *r, const struct msg *msg)
 	struct proc *p;
 	struct proc none = { .number = msg->worker };
 
-	if (r->told) {
-		/* It did not know yet that there is another one. */
+	if (r->told || (state != MASTER_RUNNING && r != current && r != next_router)) {
+		/* It did not know yet that there is another one, or is of the program before an upgrade that the end of zfpm has overtaken. */
 		tell_worker(r, MSG_FAILED, &none, 0, NULL, -1);
 		return 0;
 	}
@@ -1121,9 +1135,8 @@ router_read(struct router *r, int64_t now_ms)
 			return;
 		}
 		if (n == 0) {
-			/* On its way out; if it only closed its end, it is of no use any more. */
-			if (!r->released)
-				kill(r->pid, SIGKILL);
+			/* On its way out; if it only closed its end, nobody would look after it any more. */
+			kill(r->pid, SIGKILL);
 			router_close(r);
 			return;
 		}
@@ -1198,6 +1211,8 @@ routers_ping(int64_t now_ms)
 			continue;
 		if (r->pings == PINGS_UNANSWERED)
 			router_distrust(r, "has given no sign of life for 30s");
+		else if (r->told && !r->released && now_ms - r->told_ms >= RELEASE_MS)
+			router_distrust(r, "has not handed over within 30s");	/* the current one waits for that */
 		else if (r->pings++ == 0)
 			tell_simple(r, MSG_PING, 0, NULL, -1);	/* one under way is enough */
 	}
@@ -1282,6 +1297,12 @@ operation_failed(const char *text)
 		if (next_log_fd > STDERR_FILENO && next_log_fd != log_fd)
 			close(next_log_fd);
 		conf_free(next_conf);
+	}
+	/* A router that was begun during the check goes on beginning. */
+	if (operation == OP_CHECK && next_router != NULL) {
+		operation = OP_START;
+		notify_ready();
+		return;
 	}
 	next_conf = NULL;
 	next_control_fd = -1;
@@ -1482,7 +1503,7 @@ check_read(int64_t now_ms)
 		close(check_fd);
 		check_fd = -1;
 	}
-	if (check_pid != 0)
+	if (check_pid != 0 || operation != OP_CHECK)	/* it has not ended, or zfpm is stopping */
 		return;
 	check_text[check_len] = '\0';
 	if (check_status != 0) {
@@ -1492,9 +1513,15 @@ check_read(int64_t now_ms)
 		return;
 	}
 	/* What is still to be told to a router would be lost. */
-	for (struct router *r = m.routers; r != NULL; r = r->next)
-		if (r->queue_first != NULL)
-			return;
+	for (struct router *r = m.routers; r != NULL; r = r->next) {
+		if (r->queue_first == NULL)
+			continue;
+		if (now_ms >= check_end_ms) {
+			snprintf(check_text, sizeof(check_text), "router %ld takes no messages", (long)r->pid);
+			operation_failed(check_text);
+		}
+		return;
+	}
 	upgrade_exec();
 }
 
@@ -1518,17 +1545,27 @@ static int
 reopen(char *err, size_t size)
 {
 	struct router *r;
-	int fd, i;
+	int fd, i, next;
 
 	if ((fd = open_log(conf, err, size)) == -2) {
 		log_warnx("reopen: %s", err);
 		return -1;
 	}
-	if (fd != log_fd) {
-		log_switch(fd);
-		for (r = m.routers; r != NULL && fd != -1; r = r->next)
-			tell_simple(r, MSG_LOG, 0, NULL, dup(fd));
+	/* A router that begins may have a log of its own, which will be ours. */
+	if (next_log_fd == log_fd) {
+		next_log_fd = fd;
+	} else if ((next = open_log(next_conf, err, size)) == -2) {
+		log_warnx("reopen: %s", err);
+	} else if (next != next_log_fd) {
+		if (next_log_fd > STDERR_FILENO)
+			close(next_log_fd);
+		next_log_fd = next;
 	}
+	if (fd != log_fd)
+		log_switch(fd);
+	for (r = m.routers; r != NULL; r = r->next)
+		if ((next = r == next_router ? next_log_fd : log_fd) > STDERR_FILENO)
+			tell_simple(r, MSG_LOG, 0, NULL, fcntl(next, F_DUPFD_CLOEXEC, 0));
 	for (i = 0; i < m.nprocs; i++)
 		if (m.procs[i]->router != NULL)
 			tell_error_log(m.procs[i]->router, m.procs[i]);
@@ -1565,6 +1602,7 @@ client_command(struct client *c, struct msg *msg, int fd, int64_t now_ms)
 {
 	char err[512];
 	struct router *r;
+	int i;
 
 	msg->text[sizeof(msg->text) - 1] = '\0';
 	c->command = (enum control_command)msg->value;
@@ -1614,6 +1652,10 @@ client_command(struct client *c, struct msg *msg, int fd, int64_t now_ms)
 		log_info("pool %s: replacing its workers", msg->text);
 		snprintf(c->pool, sizeof(c->pool), "%.*s", POOL_NAME_LEN, msg->text);
 		c->last_number = m.last_number;
+		/* One that is on its way from one router to the next both overlook: it shall not be fit for that (proc_unchanged()). */
+		for (i = 0; i < m.nprocs; i++)
+			if (strcmp(m.procs[i]->name, c->pool) == 0)
+				m.procs[i]->fingerprint = 0;
 		for (r = m.routers; r != NULL; r = r->next)
 			tell_simple(r, MSG_RETIRE, 0, c->pool, -1);
 		clients_check();

@@ -37,6 +37,7 @@
 #define HAND_BATCH	256	/* packets of an earlier router in one turn */
 #define STATUS_MAX	8	/* status pages under way */
 #define STATUS_PIECES	4	/* of one, in one turn */
+#define STATUS_END_MS	1000	/* for all of them, before we leave */
 
 /* What stands behind an entry of the poll set. */
 enum watch_kind {
@@ -932,6 +933,23 @@ page_ready(struct page *pg, int64_t now_ms)
 	}
 }
 
+/* Before we leave: a page that is under way shall not end in its middle, unless its reader does not read. */
+static void
+pages_finish(void)
+{
+	int64_t now_ms, end_ms = os_now_ms() + STATUS_END_MS;
+	struct pollfd pfd;
+	int i;
+
+	for (i = 0; i < STATUS_MAX; i++)
+		while (pages[i].fd != -1 && (now_ms = os_now_ms()) < end_ms) {
+			pfd.fd = pages[i].fd;
+			pfd.events = POLLOUT;
+			if (poll(&pfd, 1, (int)(end_ms - now_ms)) == 1)
+				page_ready(&pages[i], now_ms);
+		}
+}
+
 static void
 page_new(int fd, enum status_format format, const char *pool)
 {
@@ -1050,8 +1068,10 @@ master_ready(int64_t now_ms)
 			close_links(w);
 			close_errors(w);
 			nworkers--;
-			/* No text: nothing was wrong with it, it is not ours any more. */
-			if (w->state != WORKER_STOPPING && msg.text[0] != '\0')
+			/* No text: nothing was wrong with it, but it is the next router's, and so is every one to come. */
+			if (msg.text[0] == '\0')
+				pool_hand_over(successor != -1);
+			else if (w->state != WORKER_STOPPING)
 				pool_failed(w, msg.text, now_ms);
 			pool_gone(w);
 			break;
@@ -1300,6 +1320,7 @@ router_run(const struct conf *c, int fd, int log, const struct status_info *si)
 	tell_master(MSG_PONG, NULL);
 	while (!finished())
 		turn();
+	pages_finish();
 	if (successor != -1)
 		hand_all_counters();
 	log_debug("done");

@@ -360,9 +360,11 @@ struct router {
 	int		 sock;		/* -1: closed; it is going */
 	uint32_t	 generation;
 	bool		 told;		/* MSG_HANDOVER was sent: it starts nothing any more */
+	int64_t		 told_ms;	/* when */
 	bool		 released;	/* and it has answered */
 	int		 pings;		/* without an answer */
 	struct queued	*queue_first, *queue_last;
+	int		 nqueued;
 };
 
 /* One worker, from fork to waitpid(). */
