@@ -194,7 +194,12 @@ struct parser {
 	const struct conf_pool *pool;	/* that it stands in, or NULL */
 };
 
-enum { REPEAT = 1, REQUIRED = 2, BLOCK = 4 };
+enum {
+	REPEAT = 1,
+	REQUIRED = 2,
+	BLOCK = 4,
+	MAIN_FILE = 8,		/* not in a file that is included: zfpm's commands look for it and read no other */
+};
 #define ANY	MAX_WORDS
 
 struct directive {
@@ -1530,8 +1535,8 @@ static void	open_pool(struct parser *, const struct directive *, void *);
 static const struct directive global_directives[] = {
 	/* name			parser			stored at			min	max	args	flags */
 	{ "listen",		add_listen,		0, 0,				0, 0,		1, ANY,	REPEAT | REQUIRED },
-	{ "control",		set_path,		AT(conf, control),		0, MAX_SOCKET,	1, 1,	0 },
-	{ "run_dir",		set_path,		AT(conf, run_dir),		0, MAX_RUN_DIR,	1, 1,	0 },
+	{ "control",		set_path,		AT(conf, control),		0, MAX_SOCKET,	1, 1,	MAIN_FILE },
+	{ "run_dir",		set_path,		AT(conf, run_dir),		0, MAX_RUN_DIR,	1, 1,	MAIN_FILE },
 	{ "router_user",	set_text,		AT(conf, router_user),		0, 0,		1, 1,	0 },
 	{ "log",		set_log,		0, 0,				0, 0,		1, 1,	0 },
 	{ "log_level",		set_log_level,		AT(conf, log_level),		0, 0,		1, 1,	0 },
@@ -1743,6 +1748,10 @@ parse_directive(struct parser *p, const struct section *b, void *base, struct se
 		return;
 	}
 
+	if ((d->flags & MAIN_FILE) != 0 && p->source->depth > 0) {
+		fail(p, "%s: belongs into %s itself", d->name, p->conf->file);
+		return;
+	}
 	place += d - table;
 	if ((d->flags & REPEAT) == 0 && place->file != NULL) {
 		fail(p, "%s: is set at %s:%d already", d->name, place->file, place->line);

@@ -18,6 +18,8 @@
 
 #include "zfpm.h"
 
+#define PAGE_ROOM	(1 << 20)	/* bytes of a status page under way; Linux' own limit */
+
 /* 0, or -1 if the path is too long for a socket. */
 static int
 set_path(struct sockaddr_storage *sa, const char *path)
@@ -249,6 +251,7 @@ ask(struct hearing *h, const char *path, enum control_command command, const cha
 			fprintf(stderr, "zfpm: pipe: %s\n", strerror(errno));
 			return -1;
 		}
+		os_pipe_room(page[1], PAGE_ROOM);	/* most pages are written at once, without our having to take turns */
 		h->page = page[0];
 	}
 	n = ipc_send(h->sock, &msg, page[1], true);

@@ -73,14 +73,14 @@ struct counters_packet {
 /* ---- giving -------------------------------------------------------------------- */
 
 int
-hand_worker(int sock, const struct worker *w)
+hand_worker(int sock, const struct handed *w)
 {
 	struct worker_packet p;
 	int fd[IPC_FDS], n = 0;
 
 	memset(&p, 0, sizeof(p));
 	p.type = HAND_WORKER;
-	p.worker = w->number;
+	p.worker = w->worker;
 	p.requests = w->requests;
 	p.start_ms = w->start_ms;
 	p.idle_ms = w->idle_ms;
@@ -89,12 +89,11 @@ hand_worker(int sock, const struct worker *w)
 		p.has_error_fd = 1;
 		fd[n++] = w->error_fd;
 	}
-	/* Of several connections one goes along: a program that serves many takes new ones at any time. */
-	if (w->links[0].fd != -1) {
+	if (w->link_fd != -1) {
 		p.has_link_fd = 1;
-		fd[n++] = w->links[0].fd;
+		fd[n++] = w->link_fd;
 	}
-	memcpy(p.line, w->line, (size_t)w->line_len);
+	memcpy(p.line, w->line, strnlen(w->line, LINE_MAX_LEN));
 	return ipc_send_bytes(sock, &p, sizeof(p), NULL, 0, fd, n);
 }
 

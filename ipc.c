@@ -16,7 +16,7 @@
 
 #include "zfpm.h"
 
-#define CROWDED_MS	1000	/* too many descriptors are under way: how long to wait for somebody to take some */
+#define PATIENCE_MS	5000	/* for the other end of a handover to take something */
 
 union control {
 	struct cmsghdr	 align;
@@ -139,20 +139,31 @@ ipc_recv(int sock, struct msg *msg, int *fd)
 int
 ipc_send_bytes(int sock, const void *head, size_t head_len, const void *data, size_t data_len, const int *fd, int nfds)
 {
+	struct pollfd pfd = { .fd = sock, .events = POLLOUT };
 	struct iovec iov[2];
-	int waited_ms;
+	int64_t end_ms = 0, now_ms;
 
 	iov[0].iov_base = (void *)(uintptr_t)head;
 	iov[0].iov_len = head_len;
 	iov[1].iov_base = (void *)(uintptr_t)data;
 	iov[1].iov_len = data_len;
-	for (waited_ms = 0; ; waited_ms++) {
-		if (send_parts(sock, iov, 2, fd, nfds, 0) == 0)
+	for (;;) {
+		if (send_parts(sock, iov, 2, fd, nfds, MSG_DONTWAIT) == 0)
 			return 0;
-		/* The kernel allows a user only so many descriptors under way: the other end is taking them. */
-		if (errno != ETOOMANYREFS || waited_ms == CROWDED_MS)
+		if (errno != EAGAIN && errno != ENOBUFS && errno != ETOOMANYREFS)
 			return -1;
-		poll(NULL, 0, 1);
+		now_ms = os_now_ms();
+		if (end_ms == 0)
+			end_ms = now_ms + PATIENCE_MS;
+		if (now_ms >= end_ms) {
+			errno = ETIMEDOUT;
+			return -1;
+		}
+		/* The kernel allows a user only so many descriptors under way, too: the other end is taking them. */
+		if (errno == EAGAIN)
+			poll(&pfd, 1, (int)(end_ms - now_ms));
+		else
+			poll(NULL, 0, 1);
 	}
 }
 

@@ -510,6 +510,7 @@ proc_exited(struct proc *p, int status)
 static void
 close_own(void)
 {
+	struct queued *q;
 	struct router *r;
 	struct client *c;
 	int i;
@@ -525,9 +526,13 @@ close_own(void)
 		close(m.guard_sock);
 	if (check_fd != -1)
 		close(check_fd);
-	for (r = m.routers; r != NULL; r = r->next)
+	for (r = m.routers; r != NULL; r = r->next) {
 		if (r->sock != -1)
 			close(r->sock);
+		for (q = r->queue_first; q != NULL; q = q->next)
+			if (q->fd != -1)
+				close(q->fd);
+	}
 	for (c = m.clients; c != NULL; c = c->next)
 		if (c->fd != -1)
 			close(c->fd);
@@ -994,7 +999,7 @@ commit(int64_t now_ms)
 	for (i = m.nprocs - 1; i >= 0; i--) {
 		p = m.procs[i];
 		/* What has just been started comes to the new one at once. */
-		if (p->state == PROC_STARTING && p->router != NULL && proc_unchanged(p)) {
+		if (p->state == PROC_STARTING && p->router != NULL && !p->renew && proc_unchanged(p)) {
 			tell_worker(p->router, MSG_FAILED, p, 0, NULL, -1);
 			p->router = current;
 			tell_take(p, TAKE_STARTING);
@@ -1111,14 +1116,14 @@ router_gives(struct router *r, uint32_t number, int64_t now_ms)
 	if (p == NULL || p->router != r)
 		return;
 	p->router = current;
-	if (current == NULL || (p->state == PROC_RUNNING && !proc_unchanged(p)))
+	if (current == NULL || (p->state == PROC_RUNNING && (p->renew || !proc_unchanged(p))))
 		proc_stop(p, now_ms);
 	if (current != NULL)
-		tell_take(p, p->state == PROC_RUNNING ? TAKE_IDLE : TAKE_STOPPED);
+		tell_take(p, p->state == PROC_RUNNING ? TAKE_IDLE : p->renew ? TAKE_RETIRED : TAKE_STOPPED);
 }
 
-/* Read what a router has to say. */
-static void
+/* Read what a router has to say. Returns whether there may be more. */
+static bool
 router_read(struct router *r, int64_t now_ms)
 {
 	struct proc *p;
@@ -1132,13 +1137,13 @@ router_read(struct router *r, int64_t now_ms)
 		if (fd != -1) {
 			close(fd);
 			router_distrust(r, "sent a descriptor");
-			return;
+			return false;
 		}
 		if (n == 0) {
 			/* On its way out; if it only closed its end, nobody would look after it any more. */
 			kill(r->pid, SIGKILL);
 			router_close(r);
-			return;
+			return false;
 		}
 		switch (msg.type) {
 		case MSG_PONG:
@@ -1149,7 +1154,7 @@ router_read(struct router *r, int64_t now_ms)
 		case MSG_SPAWN:
 			if (router_wants(r, &msg) == -1) {
 				router_distrust(r, "asked for a worker that it can not have");
-				return;
+				return false;
 			}
 			break;
 		case MSG_STOP:
@@ -1164,29 +1169,30 @@ router_read(struct router *r, int64_t now_ms)
 		case MSG_GIVE:
 			if (!r->told) {
 				router_distrust(r, "gave a worker away");
-				return;
+				return false;
 			}
 			router_gives(r, msg.worker, now_ms);
 			break;
 		case MSG_RELEASED:
 			if (!r->told) {
 				router_distrust(r, "let go of everything");
-				return;
+				return false;
 			}
 			r->released = true;
 			check_go();
 			break;
 		default:
 			router_distrust(r, "sent an unknown message");
-			return;
+			return false;
 		}
 	}
-	if (r->sock == -1 || i == MESSAGE_BATCH || errno == EAGAIN)
-		return;
+	if (r->sock == -1 || errno == EAGAIN || i == MESSAGE_BATCH)
+		return r->sock != -1 && i == MESSAGE_BATCH;
 	if (errno == ECONNRESET)	/* gone, with messages of ours unread */
 		router_close(r);
 	else
 		router_distrust(r, "sent a message of a wrong size");
+	return false;
 }
 
 /* After an upgrade: a router of the program before, which speaks of a configuration that nobody knows any more, until it is told. */
@@ -1280,6 +1286,8 @@ notify_ready(void)
 	told_workers = m.nprocs;
 }
 
+static void	 unprepare(void);
+
 /* A reload or upgrade has failed, and everything is as before. */
 static void
 operation_failed(const char *text)
@@ -1287,26 +1295,14 @@ operation_failed(const char *text)
 	log_lines(operation_name(), text);
 	log_warnx("%s: failed; nothing has changed", operation_name());
 	clients_done(operation_command(), 1, text);
-	if (operation == OP_RELOAD && next_conf != NULL && next_conf != conf) {
-		listen_commit(conf, next_conf);
-		if (next_control_fd != -1) {
-			close(next_control_fd);
-			if (strcmp(m.control_path, next_conf->control) != 0)
-				unlink(next_conf->control);
-		}
-		if (next_log_fd > STDERR_FILENO && next_log_fd != log_fd)
-			close(next_log_fd);
-		conf_free(next_conf);
-	}
+	if (operation == OP_RELOAD)
+		unprepare();
 	/* A router that was begun during the check goes on beginning. */
 	if (operation == OP_CHECK && next_router != NULL) {
 		operation = OP_START;
 		notify_ready();
 		return;
 	}
-	next_conf = NULL;
-	next_control_fd = -1;
-	next_log_fd = log_fd;
 	operation = OP_NONE;
 	notify_ready();
 	/* A router that died meanwhile waits for its successor. */
@@ -1353,34 +1349,50 @@ operation_done(void)
 	next_conf = NULL;
 }
 
+/* Give back what prepare() has made. */
 static void
-begin_reload(void)
+unprepare(void)
 {
-	char err[512], *text = NULL;
+	if (next_conf != NULL && next_conf != conf) {
+		listen_commit(conf, next_conf);
+		if (next_control_fd != -1) {
+			close(next_control_fd);
+			if (strcmp(m.control_path, next_conf->control) != 0)
+				unlink(next_conf->control);
+		}
+		if (next_log_fd > STDERR_FILENO && next_log_fd != log_fd)
+			close(next_log_fd);
+		conf_free(next_conf);
+	}
+	next_conf = NULL;
+	next_control_fd = -1;
+	next_log_fd = log_fd;
+}
+
+/*
+ * Read the configuration anew, and open what it needs: next_conf, next_log_fd, next_control_fd. Returns NULL; or what is
+ * wrong, the caller's to free, and unprepare() is next.
+ */
+static char *
+prepare(void)
+{
+	char err[512] = "", *text = NULL;
 	size_t size = 0;
 	FILE *errors;
 
-	operation = OP_RELOAD;
-	want_reload = false;
-	clients_begin(CONTROL_RELOAD);
-	log_info("reload: %s", start->file);
-	os_notify_reloading();
 	next_conf = NULL;
 	next_log_fd = log_fd;
 	next_control_fd = -1;
-	if ((errors = open_memstream(&text, &size)) == NULL) {
-		operation_failed(strerror(errno));
-		return;
-	}
+	if ((errors = open_memstream(&text, &size)) == NULL)
+		return strdup("no memory");
 	next_conf = conf_load(start->file, false, errors);
-	fclose(errors);
-	if (next_conf == NULL) {
-		operation_failed(text != NULL ? text : "no memory");
+	if (fclose(errors) == EOF || text == NULL) {
 		free(text);
-		return;
+		return strdup("no memory");
 	}
+	if (next_conf == NULL)
+		return text;
 	free(text);
-	err[0] = '\0';
 	if (strcmp(next_conf->run_dir, conf->run_dir) != 0)
 		snprintf(err, sizeof(err), "%s: run_dir can not change while zfpm runs (from %s to %s)", start->file, conf->run_dir, next_conf->run_dir);
 	else if (strcmp(next_conf->router_user, conf->router_user) != 0)
@@ -1390,14 +1402,29 @@ begin_reload(void)
 		next_log_fd = open_log(next_conf, err, sizeof(err));
 	if (err[0] == '\0' && strcmp(next_conf->control, m.control_path) != 0)
 		next_control_fd = control_listen(next_conf->control, err, sizeof(err));
-	if (err[0] == '\0' && cgroups_wanted(next_conf) && cgroup_init(err, sizeof(err)) == -1) {
-		log_warnx("cgroup: %s", err);	/* the workers that need one are not started, and say so */
-		err[0] = '\0';
-	}
-	if (err[0] == '\0' && router_fork(next_conf, next_log_fd) == -1)
+	return err[0] != '\0' ? strdup(err) : NULL;
+}
+
+static void
+begin_reload(void)
+{
+	char err[512], *text;
+
+	operation = OP_RELOAD;
+	want_reload = false;
+	clients_begin(CONTROL_RELOAD);
+	log_info("reload: %s", start->file);
+	os_notify_reloading();
+	if ((text = prepare()) == NULL) {
+		if (cgroups_wanted(next_conf) && cgroup_init(err, sizeof(err)) == -1)
+			log_warnx("cgroup: %s", err);	/* the workers that need one are not started, and say so */
+		if (router_fork(next_conf, next_log_fd) == 0)
+			return;
 		snprintf(err, sizeof(err), "router: fork: %s", strerror(errno));
-	if (err[0] != '\0')
-		operation_failed(err);
+		text = strdup(err);
+	}
+	operation_failed(text != NULL ? text : "no memory");
+	free(text);
 }
 
 /* ---- upgrade ----------------------------------------------------------------------------------------- */
@@ -1455,10 +1482,18 @@ begin_upgrade(int64_t now_ms)
 static void
 upgrade_exec(void)
 {
-	char value[16], text[PATH_MAX + 64];
+	char value[16], text[PATH_MAX + 64], *wrong;
 	sigset_t all, before;
 	int fd, i;
 
+	/* What the next program could not open would be the end of it, and of everything. */
+	wrong = prepare();
+	unprepare();
+	if (wrong != NULL) {
+		operation_failed(wrong);
+		free(wrong);
+		return;
+	}
 	if ((fd = upgrade_save(&m, conf)) == -1) {
 		snprintf(text, sizeof(text), "state: %s", strerror(errno));
 		operation_failed(text);
@@ -1506,12 +1541,16 @@ check_read(int64_t now_ms)
 	if (check_pid != 0 || operation != OP_CHECK)	/* it has not ended, or zfpm is stopping */
 		return;
 	check_text[check_len] = '\0';
-	if (check_status != 0) {
-		if (check_len == 0)
+	if (check_status != 0 || strstr(check_text, UPGRADE_WORD "\n") == NULL) {
+		if (check_status == 0)
+			snprintf(check_text, sizeof(check_text), "%s -t does not say '" UPGRADE_WORD "': this is no zfpm that can take over", start->binary);
+		else if (check_len == 0)
 			snprintf(check_text, sizeof(check_text), "%s -t %s", start->binary, log_wait_status(check_status));
 		operation_failed(check_text);
 		return;
 	}
+	if (next_router != NULL)
+		return;		/* it has to begin first */
 	/* What is still to be told to a router would be lost. */
 	for (struct router *r = m.routers; r != NULL; r = r->next) {
 		if (r->queue_first == NULL)
@@ -1729,10 +1768,13 @@ reap(int64_t now_ms)
 		p = proc_by_pid(si.si_pid);
 		if (p != NULL && (si.si_code != CLD_EXITED || p->state == PROC_KILLED))
 			kill(-si.si_pid, SIGKILL);
-		if (waitpid(si.si_pid, &status, WNOHANG) != si.si_pid)
-			break;
 		for (r = m.routers; r != NULL && r->pid != si.si_pid; r = r->next)
 			;
+		/* Its last words count: a worker that it has given away is not its own any more. */
+		while (r != NULL && r->sock != -1 && router_read(r, now_ms))
+			;
+		if (waitpid(si.si_pid, &status, WNOHANG) != si.si_pid)
+			break;
 		if (p != NULL) {
 			proc_exited(p, status);
 		} else if (r != NULL) {
@@ -2092,7 +2134,9 @@ master_run(struct conf *c, const struct start *st)
 	unlink(m.control_path);
 	log_info("stopped");
 	for (cl = m.clients; cl != NULL; cl = cl->next)
-		if (cl->waits)
+		if (cl->waits && (cl->command == CONTROL_STOP || cl->command == CONTROL_QUIT))
 			client_done(cl, 0, "stopped");
+		else if (cl->waits)
+			client_done(cl, 1, "zfpm has stopped");
 	return 0;
 }

@@ -194,6 +194,17 @@ os_pipe(int fd[2])
 	return pipe2(fd, O_CLOEXEC);
 }
 
+void
+os_pipe_room(int fd, int bytes)
+{
+#ifdef F_SETPIPE_SZ
+	fcntl(fd, F_SETPIPE_SZ, bytes);
+#else
+	(void)fd;
+	(void)bytes;
+#endif
+}
+
 int
 os_socketpair(int type, int sv[2])
 {

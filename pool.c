@@ -790,7 +790,7 @@ pool_gone(struct worker *w)
 	struct pool *p = w->pool;
 
 	/* What happens elsewhere is counted there. */
-	if (w->pid != 0 && w->state != WORKER_ELSEWHERE)
+	if (w->pid != 0 && (w->state != WORKER_ELSEWHERE || w->handed))
 		COUNT(p, ended[w->cause]);
 	state_enter(w, WORKER_GONE);
 	if (w->error_fd != -1) {
@@ -842,6 +842,8 @@ pool_renew(const char *name)
 	}
 }
 
+static void	 make_room(void);
+
 /* ---- from one router to the next ------------------------------------------------------------ */
 
 void
@@ -871,7 +873,8 @@ pool_adopt(uint32_t number, pid_t pid, struct pool *p, int app, enum take take, 
 {
 	static const enum worker_state states[] = {
 		[TAKE_ELSEWHERE] = WORKER_ELSEWHERE,	[TAKE_IDLE] = WORKER_ELSEWHERE,
-		[TAKE_STOPPED] = WORKER_ELSEWHERE,	[TAKE_STARTING] = WORKER_STARTING,
+		[TAKE_STOPPED] = WORKER_ELSEWHERE,	[TAKE_RETIRED] = WORKER_ELSEWHERE,
+		[TAKE_STARTING] = WORKER_STARTING,
 	};
 	struct worker *w;
 
@@ -905,12 +908,13 @@ pool_taken(struct worker *w, int64_t now_ms)
 	state_enter(w, WORKER_IDLE);
 	if (p->nworkers - p->stopping > p->conf->max_workers)
 		pool_retire(w, END_RELOAD);
+	make_room();
 }
 
 void
-pool_stopped(struct worker *w)
+pool_stopped(struct worker *w, enum end_cause cause)
 {
-	set_retiring(w, END_RELOAD);
+	set_retiring(w, cause);
 	if (w->state == WORKER_ELSEWHERE) {
 		state_enter(w, WORKER_STOPPING);
 		w->told = true;
@@ -1010,6 +1014,14 @@ look_at_all(void)
 			set_ready(p);
 }
 
+/* A reload may have left fewer places than there are workers: those that have been idle for longest go. */
+static void
+make_room(void)
+{
+	while (starting && lru_first != NULL && total - by_state[WORKER_STOPPING] > conf->max_workers)
+		pool_retire(lru_first, END_RELOAD);
+}
+
 void
 pool_go(uint32_t first_worker)
 {
@@ -1018,6 +1030,7 @@ pool_go(uint32_t first_worker)
 
 	next_worker = first_worker;
 	starting = true;
+	make_room();
 	look_at_all();
 	for (i = 0; i < conf->npools; i++) {
 		if (conf->pools[i]->min_workers == 0)

@@ -705,16 +705,39 @@ fail_unknown(struct request *r, int error, int64_t now_ms)
 	request_fail(r, now_ms, STATUS_500, text);
 }
 
+/* Does the app serve this role, and this script? If not, the request is answered. */
+static bool
+admitted(struct request *r, int64_t now_ms)
+{
+	const struct conf_app *app = r->pool->conf->apps[r->app];
+	char text[sizeof(r->about.script) + 128], **ext;
+	size_t len, n;
+
+	if ((app->roles & 1u << r->role) == 0) {
+		snprintf(text, sizeof(text), "Application '%s' does not serve role %u", app->name, r->role);
+		log_request(r, now_ms, text);
+		request_end(r, FCGI_UNKNOWN_ROLE, now_ms);
+		return false;
+	}
+	if (app->extensions != NULL) {
+		len = strlen(r->about.script);
+		for (ext = app->extensions; *ext != NULL; ext++)
+			if (len >= (n = strlen(*ext)) && strcmp(r->about.script + len - n, *ext) == 0)
+				break;
+		if (*ext == NULL) {
+			snprintf(text, sizeof(text), "Access denied: '%s' has no extension of application '%s'", r->about.script, app->name);
+			request_fail(r, now_ms, STATUS_403, text);
+			return false;
+		}
+	}
+	return true;
+}
+
 /* PARAMS are complete: find out whether this may be served, and by which pool and app. */
 static void
 params_end(struct request *r, int64_t now_ms)
 {
-	const struct conf_app *app;
-	const struct conf_pool *cp;
 	struct block *b;
-	char text[sizeof(r->about.script) + 128];
-	size_t len, n;
-	char **ext;
 	int error;
 
 	if (r->partial > 0 || r->pair_left > 0) {
@@ -735,25 +758,8 @@ params_end(struct request *r, int64_t now_ms)
 		fail_unknown(r, error, now_ms);
 		return;
 	}
-	cp = r->pool->conf;
-	app = cp->apps[r->app];
-	if ((app->roles & 1u << r->role) == 0) {
-		snprintf(text, sizeof(text), "Application '%s' does not serve role %u", app->name, r->role);
-		log_request(r, now_ms, text);
-		request_end(r, FCGI_UNKNOWN_ROLE, now_ms);
+	if (!admitted(r, now_ms))
 		return;
-	}
-	if (app->extensions != NULL) {
-		len = strlen(r->about.script);
-		for (ext = app->extensions; *ext != NULL; ext++)
-			if (len >= (n = strlen(*ext)) && strcmp(r->about.script + len - n, *ext) == 0)
-				break;
-		if (*ext == NULL) {
-			snprintf(text, sizeof(text), "Access denied: '%s' has no extension of application '%s'", r->about.script, app->name);
-			request_fail(r, now_ms, STATUS_403, text);
-			return;
-		}
-	}
 	strip_chroot(r);
 	r->up.len = 0;
 	for (b = r->up.first; b != NULL; b = b->next)
@@ -1694,12 +1700,12 @@ request_arrived(struct request *r, int64_t now_ms)
 	if (r->state != REQ_QUEUED)
 		return;
 	r->state = REQ_BODY;		/* until it has a place in a queue */
-	if ((error = find_pool(r)) == 0) {
+	if ((error = find_pool(r)) != 0) {
+		fail_unknown(r, error, now_ms);
+	} else if (admitted(r, now_ms)) {
 		r->state = REQ_QUEUED;
 		pool_queue_again(r);
-		return;
 	}
-	fail_unknown(r, error, now_ms);
 	if (r->state == REQ_DRAIN)
 		web_write(r, now_ms);
 }

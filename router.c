@@ -36,7 +36,7 @@
 #define ERROR_LOG_MS	60000	/* an error_log that can not be written is told of that often */
 #define HAND_BATCH	256	/* packets of an earlier router in one turn */
 #define STATUS_MAX	8	/* status pages under way */
-#define STATUS_PIECES	4	/* of one, in one turn */
+#define STATUS_PIECES	16	/* of one, in one turn, of about a tenth of a millisecond each */
 #define STATUS_END_MS	1000	/* for all of them, before we leave */
 
 /* What stands behind an entry of the poll set. */
@@ -337,7 +337,7 @@ accept_ready(const struct conf_listen *l, int64_t now_ms)
 			log_warn("listen %s: a connection", l->address);
 			return;
 		}
-		info.accepted++;
+		all_counters.accepted++;
 		add_request(r, now_ms);
 	}
 }
@@ -461,7 +461,20 @@ static void	 close_errors(struct worker *);
 static void
 give(struct worker *w)
 {
-	if (hand_worker(successor, w) == -1) {
+	struct handed h;
+
+	memset(&h, 0, sizeof(h));
+	h.worker = w->number;
+	h.requests = w->requests;
+	h.start_ms = w->start_ms;
+	h.idle_ms = w->idle_ms;
+	h.closes = w->closes;
+	w->line[w->line_len] = '\0';
+	h.line = w->line;
+	h.error_fd = w->error_fd;
+	/* Of several connections one goes along: a program that serves many takes new ones at any time. */
+	h.link_fd = w->links[0].fd;
+	if (hand_worker(successor, &h) == -1) {
 		successor_lost();
 		return;
 	}
@@ -718,37 +731,35 @@ static void
 worker_handed(const struct handed *h)
 {
 	struct worker *w = pool_worker(h->worker);
-
 	int error_fd = h->error_fd, link_fd = h->link_fd;
 
-	if (w == NULL || w->state == WORKER_STARTING || w->error_fd != -1)
+	if (released) {
+		/* It was under way when we were replaced ourselves: on to the one that gets it. */
+		if (successor != -1 && hand_worker(successor, h) == -1)
+			successor_lost();
+		goto close;
+	}
+	if (w == NULL || w->state == WORKER_STARTING || w->handed)
 		goto close;		/* it has exited meanwhile */
+	w->handed = true;
+	/* The master's word may have been faster, when this came by way of two routers. */
+	w->requests += h->requests;
+	w->start_ms = h->start_ms;
 	if (w->state == WORKER_ELSEWHERE) {
-		w->requests = h->requests;
-		w->start_ms = h->start_ms;
 		w->idle_ms = h->idle_ms;
 		w->closes = h->closes;
-		w->line_len = (int)strlen(h->line);
-		memcpy(w->line, h->line, (size_t)w->line_len);
 	}
-	/* The master's word may have been faster, when this came by way of two routers. */
 	if (w->links[0].fd == -1 && w->busy == 0 && (w->state == WORKER_ELSEWHERE || w->state == WORKER_IDLE)) {
 		w->links[0].fd = link_fd;
 		link_fd = -1;
 	}
-	w->error_fd = error_fd;
-	error_fd = -1;
-	if (released) {
-		/* It was under way when we were replaced ourselves: on to the one that gets it. */
-		if (successor != -1 && hand_worker(successor, w) == -1)
-			successor_lost();
-		if (w->links[0].fd != -1)
-			close(w->links[0].fd);
-		if (w->error_fd != -1)
-			close(w->error_fd);
-		w->links[0].fd = w->error_fd = -1;
-	} else if (w->error_fd != -1 && os_watch_add(errors_fd, w->error_fd, w) == -1) {
-		log_warn("pool %s: worker %ld: error pipe", w->pool->name, (long)w->pid);
+	if (w->error_fd == -1 && error_fd != -1) {
+		w->line_len = (int)strlen(h->line);
+		memcpy(w->line, h->line, (size_t)w->line_len);
+		w->error_fd = error_fd;
+		error_fd = -1;
+		if (os_watch_add(errors_fd, w->error_fd, w) == -1)
+			log_warn("pool %s: worker %ld: error pipe", w->pool->name, (long)w->pid);
 	}
 close:
 	if (error_fd != -1)
@@ -764,7 +775,6 @@ worker_serves(const struct handed *h)
 
 	if (w == NULL || w->state != WORKER_ELSEWHERE)
 		return;
-	w->requests = h->requests;
 	w->elsewhere_ms = h->start_ms;
 	if (w->elsewhere == NULL && (w->elsewhere = malloc(sizeof(*w->elsewhere))) == NULL)
 		return;			/* status has less to say */
@@ -879,17 +889,19 @@ take_over(const struct msg *msg, int64_t now_ms)
 		}
 		nworkers++;
 	}
-	if (msg->value != TAKE_IDLE && msg->value != TAKE_STOPPED)
+	if (msg->value != TAKE_IDLE && msg->value != TAKE_STOPPED && msg->value != TAKE_RETIRED)
 		return;
 	/* What belongs to it was sent before the master was asked, so it is here. */
-	for (h = heritages; w->error_fd == -1 && h != NULL; h = next) {
+	for (h = heritages; !w->handed && h != NULL; h = next) {
 		next = h->next;
 		heritage_ready(h, -1, now_ms);
 	}
-	if (msg->value == TAKE_IDLE)
+	if (msg->value == TAKE_IDLE) {
 		pool_taken(w, now_ms);
-	else
-		pool_stopped(w);
+	} else {
+		close_links(w);
+		pool_stopped(w, msg->value == TAKE_RETIRED ? END_RETIRED : END_RELOAD);
+	}
 }
 
 /* ---- status ------------------------------------------------------------------------------------------------ */
@@ -962,6 +974,7 @@ page_new(int fd, enum status_format format, const char *pool)
 	if (fd == -1 || pg == NULL || fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
 		goto fail;
 	info.connections = nconnections;
+	info.accepted = all_counters.accepted;
 	if ((pg->status = status_new(conf, format, pool, &info)) == NULL)
 		goto fail;
 	if ((pg->slot = watch_add(fd, POLLOUT, WATCH_STATUS, pg)) == -1) {
@@ -1098,8 +1111,9 @@ master_ready(int64_t now_ms)
 			break;
 		case MSG_GO:
 			going = true;
-			if (!quitting && !released) {
-				listeners_watch(POLLIN);
+			if (!released) {
+				if (!quitting)
+					listeners_watch(POLLIN);
 				pool_go(msg.worker);
 			}
 			break;

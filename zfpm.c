@@ -149,57 +149,31 @@ scan_line(const char *line, const char *name, char *value, size_t size)
 }
 
 /*
- * The control socket that a configuration with errors still names: zfpm runs with what it was before, and has to be
- * told, reloaded or stopped all the same. It is read for this alone, without what it includes.
+ * Where the zfpm that runs with this configuration takes commands. The file is searched for that alone: it may have errors,
+ * or be long, and zfpm has to be told, reloaded or stopped all the same. What it includes can not hold these two directives.
  */
 static void
-scan_control(const char *file, char *path, size_t size)
+find_control(const char *file, char *path, size_t size)
 {
-	char *line = NULL, value[PATH_MAX], control[PATH_MAX] = "", run_dir[PATH_MAX] = "";
+	char *line = NULL, value[PATH_MAX], control[PATH_MAX] = "", run_dir[PATH_MAX] = "/run/zfpm";
 	size_t line_size = 0;
-	bool includes = false;
 	FILE *f;
 
 	if ((f = fopen(file, "r")) == NULL) {
 		fprintf(stderr, "zfpm: %s: %s\n", file, strerror(errno));
 		exit(1);
 	}
-	while (getline(&line, &line_size, f) != -1) {
+	while (getline(&line, &line_size, f) != -1)
 		if (scan_line(line, "control", value, sizeof(value)))
 			strcpy(control, value);
 		else if (scan_line(line, "run_dir", value, sizeof(value)))
 			strcpy(run_dir, value);
-		else if (strncmp(line + strspn(line, " \t"), "include", 7) == 0)
-			includes = true;
-	}
 	free(line);
 	fclose(f);
 	if (control[0] != '\0')
 		snprintf(path, size, "%s", control);
 	else
-		snprintf(path, size, "%s/control", run_dir[0] != '\0' ? run_dir : "/run/zfpm");
-	if (control[0] == '\0' && run_dir[0] == '\0' && includes)
-		fprintf(stderr, "zfpm: %s has errors; taking its control socket to be %s\n", file, path);
-}
-
-/* Where the zfpm that runs with this configuration takes commands. */
-static void
-find_control(const char *file, char *path, size_t size)
-{
-	struct conf *conf = NULL;
-	FILE *errors;
-
-	/* Its errors are zfpm's to tell: it knows which of them matter. */
-	if ((errors = fopen("/dev/null", "w")) != NULL) {
-		conf = conf_load(file, false, errors);
-		fclose(errors);
-	}
-	if (conf == NULL) {
-		scan_control(file, path, size);
-		return;
-	}
-	snprintf(path, size, "%s", conf->control);
-	conf_free(conf);
+		snprintf(path, size, "%s/control", run_dir);
 }
 
 /* zfpm COMMAND. Returns the exit status. */
@@ -386,6 +360,8 @@ check(const struct options *o)
 	if ((conf = conf_load(o->file, true, stderr)) == NULL)
 		return 1;
 	conf_summary(conf);
+	if (version != -1)
+		printf("%s\n", UPGRADE_WORD);
 	return 0;
 }
 

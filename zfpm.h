@@ -222,6 +222,7 @@ enum take {
 	TAKE_ELSEWHERE,		/* it serves in an earlier router; it may come later */
 	TAKE_IDLE,		/* it is yours now */
 	TAKE_STOPPED,		/* it is being stopped: its settings have changed */
+	TAKE_RETIRED,		/* the same, for zfpm retire */
 	TAKE_STARTING,		/* MSG_STARTED or MSG_FAILED will come to you */
 };
 
@@ -266,7 +267,7 @@ int	 ipc_recv(int sock, struct msg *, int *fd);
 
 /*
  * The same for bytes of any length up to IPC_MAX with up to IPC_FDS descriptors: what one router hands to the next.
- * Sending waits. ipc_recv_bytes() returns the length, 0 at the end of the stream, -1 with errno; fd[] is filled up with -1.
+ * Sending waits, 5 seconds at most (ETIMEDOUT). ipc_recv_bytes() returns the length, 0 at the end of the stream, -1 with errno; fd[] is filled up with -1.
  */
 #define IPC_MAX		65536
 #define IPC_FDS		2
@@ -380,6 +381,7 @@ struct proc {
 	uint64_t	 fingerprint;	/* of the settings that it was started with */
 	int64_t		 patience_ms;	/* `timeout kill` of those */
 	bool		 cgroup;	/* it is in the pool's cgroup */
+	bool		 renew;		/* zfpm retire: it ends with the request that it serves */
 	int		 report_fd;	/* until exec is reported, then -1 */
 	int		 error_fd;	/* until it is handed to a router, then -1 */
 	int64_t		 kill_ms;	/* PROC_STOPPING */
@@ -544,6 +546,7 @@ struct counters {
 	uint64_t	 slow;		/* over the pool's `slow` */
 	uint64_t	 bytes_in;	/* STDIN, and DATA of a filter */
 	uint64_t	 bytes_out;	/* STDOUT */
+	uint64_t	 accepted;	/* connections; of all pools together only */
 	uint64_t	 started;	/* workers */
 	uint64_t	 start_failures;
 	uint64_t	 ended[END_CAUSES];
@@ -600,6 +603,7 @@ struct worker {
 	uint64_t	 requests;	/* completed */
 	struct about	*elsewhere;	/* WORKER_ELSEWHERE: what it serves there; NULL: not known. Ours */
 	int64_t		 elsewhere_ms;	/* and since when; 0: it has not served since */
+	bool		 handed;	/* WORKER_ELSEWHERE: it has been given to us, the master's word is still to come */
 	int		 busy;		/* links with a request */
 	int		 error_fd;	/* its standard error; -1 if closed; ours */
 	char		 line[1024];	/* an unfinished line of that */
@@ -731,8 +735,8 @@ int		 pool_set_error_log(const char *name, int fd);
 /* Counters that an earlier router had, of one pool, or (name empty) of all together; and all of ours back to 0. */
 void		 pool_add_counters(const char *name, const struct counters *);
 void		 pool_forget_counters(void);
-/* The master is stopping it, since its settings have changed. */
-void		 pool_stopped(struct worker *);
+/* The master is stopping it: END_RELOAD, its settings have changed, or END_RETIRED. */
+void		 pool_stopped(struct worker *, enum end_cause);
 /* Has any worker that is not with an earlier router? */
 bool		 pool_own_workers(void);
 /* All that earlier routers had is known: start workers, from this number on, as they are needed, and what min_workers asks for. */
@@ -766,7 +770,7 @@ struct status_info {
 	int64_t		 conf_start;	/* when this configuration was taken */
 	uint32_t	 generation;	/* 1, and one more with every reload and upgrade */
 	int		 connections;	/* from web servers, now */
-	uint64_t	 accepted;	/* so far */
+	uint64_t	 accepted;	/* so far, as in all_counters */
 	int		 max_workers;
 	int		 npools;	/* configured */
 };
@@ -942,9 +946,11 @@ int		 request_connect(const struct worker *);
  * The next router checks everything it reads: the one before may have been taken over.
  */
 #define HANDOVER_VERSION	1
+#define UPGRADE_WORD	"upgrade: ok"	/* what zfpm -t says last, and alone on its line, when it has been asked for that */
 
 /* Give the worker's error pipe and connection and what it is known for to the next router. 0, or -1 with errno: it stays. */
-int		 hand_worker(int sock, const struct worker *);
+struct handed;
+int		 hand_worker(int sock, const struct handed *);
 /* Say what a worker that stays here is doing. */
 int		 hand_serving(int sock, const struct worker *);
 /* Give the connection with the request that waits on it, if any (request_movable()). */
@@ -1019,6 +1025,7 @@ int64_t	 os_now_ms(void);			/* monotonic */
 int	 os_set_groups(size_t n, const gid_t *);
 int	 os_chroot(const char *);
 int	 os_pipe(int fd[2]);			/* close-on-exec */
+void	 os_pipe_room(int fd, int bytes);	/* how much it holds, where that can be said */
 int	 os_socketpair(int type, int sv[2]);	/* AF_UNIX, close-on-exec */
 int	 os_peer_uid(int fd, uid_t *);		/* of a connected Unix socket */
 /* A descriptor or -1 with errno; non-blocking, close-on-exec. */

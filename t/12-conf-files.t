@@ -1,7 +1,7 @@
 #!/bin/sh
 # Included files name themselves in their errors, and a file that others than root could write is refused.
 . "${0%/*}/lib.sh"
-plan 50
+plan 51
 cd "$tmp" || exit 1
 mkdir pools.d deep owned
 chmod 755 pools.d deep owned
@@ -49,6 +49,9 @@ is "$(check)" 'pools.d/b.conf:1: pool one: is defined at pools.d/a.conf:1 alread
 echo 'log stderr' >pools.d/a.conf
 echo 'log syslog' >pools.d/b.conf
 is "$(check)" 'pools.d/b.conf:1: log: is set at pools.d/a.conf:1 already' 'one directive in two files'
+echo 'run_dir /run/elsewhere' >pools.d/a.conf
+: >pools.d/b.conf
+is "$(check)" 'pools.d/a.conf:1: run_dir: belongs into zfpm.conf itself' 'what the commands look for is in the file that they read'
 conf 'include none.d/*.conf' 'include pools.d/*.none'
 accepted 'a pattern that nothing matches is no error'
 conf 'include none.conf'
