@@ -220,19 +220,24 @@ fail:
 	return -1;
 }
 
-/* In the child: make the file if it is missing. What goes wrong the master finds when it opens it, and says so. */
+/*
+ * In the child, which knows the group: make the file if it is missing, or was made by the master when logs were opened anew.
+ * What goes wrong the master finds when it opens it, and says so.
+ */
 static void
 make_error_log(const struct conf_pool *pool, const char *name, gid_t gid)
 {
 	char path[PATH_MAX], file[NAME_MAX + 1], why[TEXT_LEN];
+	struct stat st;
 	int dir, fd;
 
 	if (conf_expand(path, sizeof(path), pool->error_log, pool, name) == -1)
 		return;
 	if ((dir = open_log_dir(path, file, why, sizeof(why))) == -1)
 		return;
-	if ((fd = openat(dir, file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)) != -1) {
-		if (fchown(fd, 0, gid) == 0)
+	if ((fd = openat(dir, file, O_WRONLY | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600)) != -1) {
+		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 && st.st_uid == 0 && st.st_gid == 0 && (st.st_mode & 07777) == 0600 &&
+		    fchown(fd, 0, gid) == 0)
 			fchmod(fd, 0640);
 		close(fd);
 	}
@@ -249,8 +254,8 @@ open_error_log(const char *path, char *why, size_t size)
 
 	if ((dir = open_log_dir(path, file, why, size)) == -1)
 		return -1;
-	/* Without waiting: for a pipe that nobody reads it would be for ever. */
-	fd = openat(dir, file, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+	/* Without waiting: for a pipe that nobody reads it would be for ever. Root's alone, until the next worker gives it to the group. */
+	fd = openat(dir, file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0600);
 	if (fd == -1 && errno != ELOOP && errno != ENXIO)
 		snprintf(why, size, "%s", strerror(errno));
 	else
