@@ -170,7 +170,7 @@ show(int fd, char *text, size_t len, unsigned char *last)
 struct hearing {
 	int		 sock;		/* -1: it has ended */
 	int		 page;		/* read end of the status page's pipe; -1: none, or all of it is shown */
-	bool		 shown;		/* some of it is */
+	bool		 whole;		/* all of it came: a NUL stands at its end, and nowhere else */
 	int		 status;	/* from MSG_DONE, -1 before */
 	unsigned char	 last[2];	/* byte shown on standard output, standard error */
 };
@@ -223,11 +223,13 @@ hear_page(struct hearing *h)
 		fprintf(stderr, "zfpm: status: %s\n", strerror(errno));
 		return -1;
 	}
-	h->shown = h->shown || n > 0;
 	if (n == 0) {
 		close(h->page);
 		h->page = -1;
-	} else if (show(STDOUT_FILENO, buf, (size_t)n, &h->last[0]) == -1) {
+		return 0;
+	}
+	h->whole = buf[n - 1] == '\0';
+	if (show(STDOUT_FILENO, buf, (size_t)n - h->whole, &h->last[0]) == -1) {
 		fprintf(stderr, "zfpm: status: standard output: %s\n", strerror(errno));
 		return -1;
 	}
@@ -285,7 +287,7 @@ control_client(const char *path, enum control_command command, const char *pool,
 		if (pfds[0].revents != 0 && hear_message(&h, path) == -1)
 			return 1;
 	}
-	if (command == CONTROL_STATUS && h.status == 0 && !h.shown) {
+	if (command == CONTROL_STATUS && h.status == 0 && !h.whole) {
 		complain(path, "the router ended before it had answered", NULL);
 		return 1;
 	}

@@ -47,6 +47,7 @@
 #define CHECK_TEXT		4096	/* of what that says */
 #define SAY_MAX			64	/* messages of text to one command */
 #define CGROUP_SWEEP_MS		1000
+#define CONTROL_PAUSE_MS	1000
 
 enum master_state { MASTER_RUNNING, MASTER_QUITTING, MASTER_STOPPING };
 
@@ -92,6 +93,7 @@ static int64_t		 router_backoff_ms;
 static int64_t		 router_kill_ms;	/* the routers had their time to leave; 0 = no hurry */
 static int64_t		 next_ping_ms;
 static int64_t		 watchdog_ms, next_watchdog_ms;	/* 0: nobody asks for it */
+static int64_t		 control_ms;		/* no descriptor for one more command: wait until then; 0: no */
 static int64_t		 next_sweep_ms;		/* of cgroups that could not be removed; 0: none */
 static int		 told_workers = -1;	/* systemd was told of so many */
 
@@ -1245,7 +1247,8 @@ open_log(const struct conf *c, char *err, size_t size)
 	case LOG_TO_FILE:
 		break;
 	}
-	fd = open(c->log_file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0640);
+	/* Without waiting, if it is a pipe that nobody reads. */
+	fd = open(c->log_file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY, 0640);
 	if (fd != -1)
 		return fd;
 	snprintf(err, size, "log %s: %s", c->log_file, strerror(errno));
@@ -1743,6 +1746,10 @@ client_accept(void)
 		c->next = m.clients;
 		m.clients = c;
 	}
+	if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		log_warn("control");
+		control_ms = os_now_ms() + CONTROL_PAUSE_MS;
+	}
 }
 
 /* ---- the whole -------------------------------------------------------------------------------- */
@@ -1864,6 +1871,7 @@ next_due(int64_t now_ms)
 	sooner(&next, router_start_ms);
 	sooner(&next, router_kill_ms);
 	sooner(&next, next_sweep_ms);
+	sooner(&next, control_ms);
 	if (watchdog_ms != 0)
 		sooner(&next, next_watchdog_ms);
 	if (operation == OP_CHECK)
@@ -1876,6 +1884,8 @@ timers_ready(int64_t now_ms)
 {
 	routers_ping(now_ms);
 	check_overdue(now_ms);
+	if (control_ms != 0 && control_ms <= now_ms)
+		control_ms = 0;
 	if (watchdog_ms != 0 && next_watchdog_ms <= now_ms) {
 		os_notify("WATCHDOG=1");
 		next_watchdog_ms = now_ms + watchdog_ms;
@@ -1914,7 +1924,7 @@ turn(void)
 
 	npfds = 0;
 	watch(signal_pipe[0], POLLIN, WATCH_SIGNAL, NULL);
-	watch(m.control_fd, POLLIN, WATCH_CONTROL, NULL);
+	watch(control_ms == 0 ? m.control_fd : -1, POLLIN, WATCH_CONTROL, NULL);
 	watch(check_fd, POLLIN, WATCH_CHECK, NULL);
 	for (r = m.routers; r != NULL; r = r->next)
 		if (!is_foreign(r))

@@ -61,6 +61,7 @@ struct page {
 	int		 fd;		/* ours to close; -1: none is under way */
 	int		 slot;
 	struct status	*status;
+	bool		 last;		/* all pieces are written, or there is no more memory for one */
 	const char	*rest;		/* of the piece that is being written; NULL: another one is next */
 	size_t		 rest_len;
 };
@@ -927,10 +928,17 @@ page_ready(struct page *pg, int64_t now_ms)
 			if (pieces++ == STATUS_PIECES)
 				return;
 			if ((pg->rest = status_next(pg->status, &pg->rest_len, now_ms)) == NULL) {
-				if (status_failed(pg->status))
+				if (pg->last) {
+					page_end(pg);
+					return;
+				}
+				pg->last = true;
+				if (status_failed(pg->status)) {
 					log_warnx("status: no memory; the page is cut");
-				page_end(pg);
-				return;
+					continue;
+				}
+				pg->rest = "";		/* its NUL says that this was all */
+				pg->rest_len = 1;
 			}
 		}
 		if ((n = write(pg->fd, pg->rest, pg->rest_len)) == -1) {
@@ -982,6 +990,7 @@ page_new(int fd, enum status_format format, const char *pool)
 		goto fail;
 	}
 	pg->fd = fd;
+	pg->last = false;
 	pg->rest = NULL;
 	return;
 fail:

@@ -208,7 +208,7 @@ enum msg_type {
 	MSG_LOG,		/* the log file anew, as descriptor */
 	MSG_ERROR_LOG,		/* name, and the pool's error log, opened, as descriptor; none: it has none any more */
 	MSG_RETIRE,		/* name: replace the workers of this pool */
-	MSG_STATUS,		/* name (empty: all), value: enum status_format; write it to the descriptor */
+	MSG_STATUS,		/* name (empty: all), value: enum status_format; write it to the descriptor, and a NUL behind it if it is whole */
 	/* master to guard */
 	MSG_GUARD,		/* a handle of a process as descriptor; value 1: a router's. Also MSG_LOG */
 	/* zfpm COMMAND to master, on the control socket */
