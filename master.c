@@ -36,6 +36,7 @@
 #define PING_MS			5000	/* a router is asked for a sign of life */
 #define PINGS_UNANSWERED	6	/* so many without an answer: it is stuck */
 #define RELEASE_MS		30000	/* for an earlier router to hand over what it does not need */
+#define RETRY_MS		1000	/* between two attempts at that, at least */
 #define UNREAD_MAX		1000	/* messages that a router may leave unread, and ... */
 #define UNREAD_PER_WORKER	8	/* ... so many more for each worker that there is */
 #define ROUTER_YOUNG_MS		10000	/* a router that died before this age is backed off */
@@ -1180,6 +1181,9 @@ router_read(struct router *r, int64_t now_ms)
 				router_distrust(r, "let go of everything");
 				return false;
 			}
+			/* Once more: the current one took nothing for a while. They may try again, but not all the time. */
+			if (r->released && current != NULL && now_ms - r->told_ms >= RETRY_MS)
+				hand_over(r);
 			r->released = true;
 			check_go();
 			break;

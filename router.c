@@ -175,14 +175,20 @@ watch_set(int *slot, bool in, int fd, short events, enum watch_kind kind, void *
 	return 0;
 }
 
-/* The next router is gone. The master makes another one, and tells us. */
+static void	 tell_master(enum msg_type, const struct worker *);
+
+/* The next router is gone, and the master makes another one and tells us; or it takes nothing, and we ask for another try. */
 static void
 successor_lost(void)
 {
+	bool lives = errno == ETIMEDOUT;
+
 	log_debug("the next router is gone: %s", strerror(errno));
 	close(successor);
 	successor = -1;
 	pool_hand_over(false);
+	if (lives)
+		tell_master(MSG_RELEASED, NULL);
 }
 
 /* Bring the poll set and the timer in line with what has become of a request; give it away if it is the next router's. */

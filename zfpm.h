@@ -193,7 +193,7 @@ enum msg_type {
 	MSG_PONG = 1,		/* answer to MSG_PING; the first one says that the router lives */
 	MSG_SPAWN,		/* worker, pool, app, name: start one */
 	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once */
-	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle */
+	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle. Again: the successor takes nothing, MSG_HANDOVER once more */
 	MSG_GIVE,		/* worker: it is idle; its descriptors are on their way to the successor */
 	/* master to router */
 	MSG_PING,
