@@ -4,6 +4,7 @@
 # shellcheck disable=SC2016 # the expressions are perl's
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
+. "${0%/*}/generations.sh"
 plan 33
 
 # A binary of this test's own, to be replaced by another of another version.
@@ -14,7 +15,7 @@ sed -i 's/^#define ZFPM_VERSION.*/#define ZFPM_VERSION "0.1-next"/' "$tmp/next/z
 make -s -C "$tmp/next" CFLAGS=-O0 zfpm >"$tmp/make.out" 2>&1 || skip_all "can not build a second zfpm"
 put() { cp "$1" "$tmp/prog/new" && chmod 755 "$tmp/prog/new" && mv "$tmp/prog/new" "$tmp/prog/zfpm"; }
 put "$built"
-zfpm=$tmp/prog/zfpm
+zfpm=$tmp/prog/zfpm control=$built
 make_user user
 conf='
 	app app { command @bin@/app -g }
@@ -27,13 +28,6 @@ conf='
 		user @user@
 		app app
 	}'
-upgrade() {
-	status=0
-	timeout 60 "$built" upgrade -c "$tmp/zfpm.conf" >"$tmp/upgrade" 2>"$tmp/upgrade.txt" </dev/null || status=$?
-	out=$(cat "$tmp/upgrade") err=$(cat "$tmp/upgrade.txt")
-}
-json() { timeout 60 "$built" status -f json -c "$tmp/zfpm.conf" | perl "$t/unit/json.pl" "$@" 2>&1; }
-pid_of() { request "$@" | sed -n 's/^pid //p'; }
 guard() {
 	for p in $(children_of "$zfpm_pid"); do
 		case $(tr '\0' ' ' 2>/dev/null <"/proc/$p/cmdline") in
