@@ -37,6 +37,7 @@
 #define LINGER_MS	5000		/* for a peer to take the end of a response and close */
 
 static const struct conf	*conf;
+static const struct status_info	*status_info;
 static struct block		*free_blocks;
 static int			 nfree_blocks;
 static struct request		*free_requests;
@@ -44,9 +45,10 @@ static int			 nfree_requests;
 static uint8_t			 scratch[BLOCK_DATA];	/* what is read and not kept */
 
 void
-request_init(const struct conf *c)
+request_init(const struct conf *c, const struct status_info *info)
 {
 	conf = c;
+	status_info = info;
 }
 
 /* ---- chains of blocks -------------------------------------------------------------- */
@@ -220,7 +222,7 @@ request_new(int fd, const struct conf_listen *listen, int64_t now_ms)
 	r->web_slot = r->app_slot = -1;
 	r->listen = listen;
 	r->web_in_ms = r->start_ms = now_ms;
-	r->pool_name[0] = r->app_name[0] = r->about.method[0] = r->about.uri[0] = r->about.script[0] = '\0';
+	r->status_name[0] = r->pool_name[0] = r->app_name[0] = r->about.method[0] = r->about.uri[0] = r->about.script[0] = '\0';
 	if (listen->sa.ss_family != AF_UNIX)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return r;
@@ -239,6 +241,8 @@ request_reset(struct request *r)
 	}
 	r->pool = NULL;
 	r->app = 0;
+	status_free(r->status);
+	r->status = NULL;
 	chain_free(&r->up);
 	chain_free(&r->down);
 	timeout_disarm(&r->timer);
@@ -354,6 +358,7 @@ request_fail(struct request *r, int64_t now_ms, const char *headers, const char 
 
 #define STATUS_400	"Status: 400 Bad Request\r\n"
 #define STATUS_403	"Status: 403 Forbidden\r\n"
+#define STATUS_404	"Status: 404 Not Found\r\n"
 #define STATUS_500	"Status: 500 Internal Server Error\r\n"
 #define STATUS_503	"Status: 503 Service Unavailable\r\nRetry-After: 5\r\n"
 
@@ -463,6 +468,8 @@ see_pair(struct request *r, const struct fcgi_pair *pair)
 			copy_head(r->pool_name, sizeof(r->pool_name), pair);
 		else if (IS(pair, "ZFPM_APP"))
 			copy_head(r->app_name, sizeof(r->app_name), pair);
+		else if (IS(pair, "ZFPM_STATUS"))
+			copy_head(r->status_name, sizeof(r->status_name), pair);
 		else if (IS(pair, "ZFPM_KEY") && r->listen->key != NULL)
 			r->key_ok = key_equal(r->listen, pair);
 		return false;
@@ -673,6 +680,66 @@ strip_chroot(struct request *r)
 	}
 }
 
+/* ZFPM_STATUS: the answer is a status page, of all or of the pool that is named. */
+static void
+begin_status(struct request *r, int64_t now_ms)
+{
+	static const char *const types[] = {
+		[STATUS_TEXT] = "text/plain; charset=utf-8",	[STATUS_JSON] = "application/json",
+		[STATUS_OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
+		[STATUS_HTML] = "text/html; charset=utf-8",
+	};
+	int format = status_format(r->status_name), n;
+	char head[128], text[POOL_NAME_LEN + 64];
+
+	chain_free(&r->up);
+	r->body_done = true;
+	if (format == -1 || (r->pool_name[0] != '\0' && (!conf_name_ok(r->pool_name) || conf_find(conf, r->pool_name) == NULL))) {
+		if (format == -1)
+			snprintf(text, sizeof(text), "Unknown format '%s' of a status page", r->status_name);
+		else
+			snprintf(text, sizeof(text), "Unknown pool '%s'", r->pool_name);
+		request_fail(r, now_ms, STATUS_404, text);
+		return;
+	}
+	n = snprintf(head, sizeof(head), "Content-Type: %s\r\nCache-Control: no-store\r\n\r\n", types[format]);
+	if ((r->status = status_new(conf, (enum status_format)format, r->pool_name, status_info)) == NULL ||
+	    chain_put(&r->down, FCGI_STDOUT, r->id, (const uint8_t *)head, (size_t)n, 0) == -1) {
+		request_fail(r, now_ms, STATUS_500, "Cannot make the status page: no memory");
+		return;
+	}
+	r->answered = true;
+	r->state = REQ_STATUS;
+}
+
+/* Make more of the page, while the web server takes it. */
+static void
+step_status(struct request *r, int64_t now_ms)
+{
+	const char *piece;
+	size_t len, n;
+
+	while (r->down.len < BLOCK_DATA) {
+		if ((piece = status_next(r->status, &len, now_ms)) == NULL)
+			break;
+		for (; len > 0; piece += n, len -= n) {
+			n = len < FCGI_MAX_CONTENT ? len : FCGI_MAX_CONTENT;
+			if (chain_put(&r->down, FCGI_STDOUT, r->id, (const uint8_t *)piece, n, 0) == -1) {
+				request_fail(r, now_ms, NULL, "Cannot make the status page: no memory");
+				return;
+			}
+		}
+	}
+	if (r->down.len >= BLOCK_DATA)
+		return;
+	if (status_failed(r->status))
+		request_fail(r, now_ms, NULL, "Cannot make the status page: no memory");
+	else if (chain_put(&r->down, FCGI_STDOUT, r->id, NULL, 0, 0) == -1)
+		give_up(r);
+	else
+		request_end(r, FCGI_REQUEST_COMPLETE, now_ms);
+}
+
 /* Find the pool and app of these names: 0, or ENOENT (no such pool), EINVAL (no such app of it), ENOMEM. */
 static int
 find_pool(struct request *r)
@@ -754,6 +821,10 @@ params_end(struct request *r, int64_t now_ms)
 		request_fail(r, now_ms, STATUS_400, "CONTENT_LENGTH or FCGI_DATA_LENGTH is no length");
 		return;
 	}
+	if (r->status_name[0] != '\0') {
+		begin_status(r, now_ms);
+		return;
+	}
 	if ((error = find_pool(r)) != 0) {
 		fail_unknown(r, error, now_ms);
 		return;
@@ -805,6 +876,7 @@ begin_read(struct request *r, uint16_t id, int64_t now_ms)
 	r->pair_left = 0;
 	r->pid = 0;
 	r->link = NULL;
+	r->status_name[0] = '\0';
 	r->pool_name[0] = r->app_name[0] = r->about.method[0] = r->about.uri[0] = r->about.script[0] = '\0';
 	r->start_ms = r->web_in_ms = now_ms;
 	r->state = REQ_PARAMS;
@@ -1140,6 +1212,8 @@ web_step(struct request *r, int64_t now_ms)
 	}
 	if (r->state == REQ_RELAY)
 		app_write(r, now_ms);
+	if (r->state == REQ_STATUS)
+		step_status(r, now_ms);
 	if (r->down.len > 0 || r->state == REQ_DRAIN)
 		web_write(r, now_ms);
 }
@@ -1203,6 +1277,7 @@ web_ended(struct request *r, bool hung_up, int64_t now_ms)
 	case REQ_IDLE:
 	case REQ_PARAMS:
 	case REQ_BODY:
+	case REQ_STATUS:
 		web_gone(r, now_ms);
 		break;
 	case REQ_QUEUED:
@@ -1227,6 +1302,8 @@ request_web_ready(struct request *r, short revents, int64_t now_ms)
 {
 	bool hung_up = (revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 
+	if ((revents & POLLOUT) != 0 && r->state == REQ_STATUS)
+		step_status(r, now_ms);
 	if ((revents & POLLOUT) != 0)
 		web_write(r, now_ms);
 	if (r->state == REQ_RELAY && r->exited)
@@ -1543,6 +1620,9 @@ deadline(const struct request *r, enum why *why)
 	case REQ_BODY:
 		sooner(&best, why, r->web_in_ms + t[TIMEOUT_SERVER], WHY_SERVER_READ);
 		break;
+	case REQ_STATUS:
+		sooner(&best, why, r->web_out_ms + t[TIMEOUT_SERVER], WHY_SERVER_WRITE);
+		break;
 	case REQ_QUEUED:
 		sooner(&best, why, r->queued_ms + t[TIMEOUT_WAIT], WHY_WAIT);
 		break;
@@ -1739,6 +1819,9 @@ request_settle(struct request *r, int64_t now_ms)
 	case REQ_BODY:
 	case REQ_LINGER:
 		web = POLLIN;
+		break;
+	case REQ_STATUS:
+		web = POLLIN | POLLOUT;
 		break;
 	case REQ_QUEUED:
 	case REQ_RELAY:

@@ -77,7 +77,6 @@ static struct watch	*watches;		/* in the same order */
 static int		 npfds, pfds_size;
 static struct request	*all;			/* every connection from a web server */
 static struct request	*dead;			/* for router_sweep() */
-static int		 nconnections;
 static int		 nworkers;
 static int		 max_fds;
 static int64_t		 paused_ms;		/* the listeners wait for descriptors, at least until then; 0: they do not */
@@ -228,7 +227,7 @@ sync_request(struct request *r, int64_t now_ms)
 static bool
 fds_left(void)
 {
-	return 2 * nconnections + 2 * nworkers < max_fds;
+	return 2 * info.connections + 2 * nworkers < max_fds;
 }
 
 static void
@@ -246,7 +245,7 @@ static void
 listeners_pause(const struct conf_listen *l, const char *why, int64_t now_ms)
 {
 	if (paused_log_ms == 0 || now_ms - paused_log_ms >= PAUSE_LOG_MS) {
-		log_warnx("listen %s: %s: new connections wait (%d connections, %d workers)", l->address, why, nconnections, nworkers);
+		log_warnx("listen %s: %s: new connections wait (%d connections, %d workers)", l->address, why, info.connections, nworkers);
 		paused_log_ms = now_ms;
 	}
 	paused_ms = now_ms + PAUSE_MS;
@@ -313,7 +312,7 @@ add_request(struct request *r, int64_t now_ms)
 	if (all != NULL)
 		all->all_prev = r;
 	all = r;
-	nconnections++;
+	info.connections++;
 	sync_request(r, now_ms);
 }
 
@@ -364,7 +363,7 @@ router_sweep(int64_t now_ms)
 		if (r->all_next != NULL)
 			r->all_next->all_prev = r->all_prev;
 		request_free(r);
-		nconnections--;
+		info.connections--;
 	}
 	if (paused_ms != 0 && paused_ms <= now_ms && going && fds_left()) {
 		paused_ms = 0;
@@ -987,8 +986,6 @@ page_new(int fd, enum status_format format, const char *pool)
 			pg = &pages[i];
 	if (fd == -1 || pg == NULL || fcntl(fd, F_SETFL, O_NONBLOCK) == -1)
 		goto fail;
-	info.connections = nconnections;
-	info.accepted = all_counters.accepted;
 	if ((pg->status = status_new(conf, format, pool, &info)) == NULL)
 		goto fail;
 	if ((pg->slot = watch_add(fd, POLLOUT, WATCH_STATUS, pg)) == -1) {
@@ -1339,7 +1336,7 @@ router_run(const struct conf *c, int fd, int log, const struct status_info *si)
 	max_fds -= SPARE_FDS;
 
 	pool_init(conf);
-	request_init(conf);
+	request_init(conf, &info);
 	errors_fd = os_watch_open();
 	if (watch_add(master_fd, POLLIN, WATCH_MASTER, NULL) == -1 || watch_add(errors_fd, POLLIN, WATCH_ERRORS, NULL) == -1)
 		fatal("poll set");

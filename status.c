@@ -923,7 +923,7 @@ page_head(struct status *st, struct buf *b)
 		head_end(st, b, c);
 		c = head_line(st, b, "connections");
 		put_counted(b, (uint64_t)st->info.connections, " now, ");
-		put_counted(b, st->info.accepted, " accepted");
+		put_counted(b, st->totals.counters.accepted, " accepted");
 		head_end(st, b, c);
 		tally_all(st, &t);
 		head_tally(st, b, &t);
@@ -1200,7 +1200,7 @@ json_head(struct status *st, struct buf *b)
 	json_number(b, ",\"uptime_s\":", (uint64_t)seconds_since(st->info.zfpm_start));
 	json_number(b, ",\"configuration_age_s\":", (uint64_t)seconds_since(st->info.conf_start));
 	json_number(b, ",\"connections\":", (uint64_t)st->info.connections);
-	json_number(b, ",\"connections_accepted\":", st->info.accepted);
+	json_number(b, ",\"connections_accepted\":", st->totals.counters.accepted);
 	json_number(b, ",\"pools_configured\":", (uint64_t)st->info.npools);
 	json_number(b, ",\"pools_living\":", (uint64_t)st->totals.pools);
 	tally_all(st, &t);
@@ -1413,7 +1413,7 @@ metric_head(struct status *st, struct buf *b)
 	    (uint64_t)st->info.conf_start);
 	metric_one(st, b, "generation", false, NULL, "One more with every reload and upgrade", st->info.generation);
 	metric_one(st, b, "connections", false, NULL, "Connections from web servers", (uint64_t)st->info.connections);
-	metric_one(st, b, "accepted_connections", true, NULL, "Connections that web servers have made", st->info.accepted);
+	metric_one(st, b, "accepted_connections", true, NULL, "Connections that web servers have made", st->totals.counters.accepted);
 	metric_one(st, b, "configured_pools", false, NULL, "Pools and patterns in the configuration", (uint64_t)st->info.npools);
 	metric_one(st, b, "living_pools", false, NULL, "Pools that have workers or requests", (uint64_t)st->totals.pools);
 	tally_all(st, &t);
@@ -1811,6 +1811,20 @@ status_next(struct status *st, size_t *len, int64_t now_ms)
 		return NULL;
 	*len = st->out.len;
 	return st->out.data;
+}
+
+int
+status_format(const char *name)
+{
+	static const char *const names[] = {
+		[STATUS_TEXT] = "text",	[STATUS_JSON] = "json",	[STATUS_OPENMETRICS] = "openmetrics",	[STATUS_HTML] = "html",
+	};
+	int i;
+
+	for (i = 0; i < (int)(sizeof(names) / sizeof(names[0])); i++)
+		if (strcmp(names[i], name) == 0)
+			return i;
+	return -1;
 }
 
 bool

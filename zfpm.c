@@ -38,13 +38,6 @@ static const struct {
 	{ "retire",	CONTROL_RETIRE,		ONE_POOL },
 };
 
-static const char *const formats[] = {
-	[STATUS_TEXT] = "text",
-	[STATUS_JSON] = "json",
-	[STATUS_OPENMETRICS] = "openmetrics",
-	[STATUS_HTML] = "html",
-};
-
 #define LEN(a)	(sizeof(a) / sizeof((a)[0]))
 
 /* What the command line says. */
@@ -182,7 +175,8 @@ command(const struct options *o)
 {
 	const char *pool = o->nwords > 1 ? o->words[1] : NULL;
 	char path[PATH_MAX + 16];
-	size_t i, format = STATUS_TEXT;
+	int format = STATUS_TEXT;
+	size_t i;
 
 	for (i = 0; i < LEN(commands) && strcmp(commands[i].name, o->words[0]) != 0; i++)
 		;
@@ -191,9 +185,8 @@ command(const struct options *o)
 	if (commands[i].operand == NO_OPERAND ? pool != NULL : commands[i].operand == ONE_POOL && pool == NULL)
 		usage(stderr, 2);
 	if (o->format != NULL) {
-		for (format = 0; format < LEN(formats) && strcmp(formats[format], o->format) != 0; format++)
-			;
-		if (format == LEN(formats) || commands[i].command != CONTROL_STATUS)
+		format = status_format(o->format);
+		if (format == -1 || commands[i].command != CONTROL_STATUS)
 			usage(stderr, 2);
 	}
 	if (pool != NULL && !conf_name_ok(pool)) {
@@ -201,7 +194,7 @@ command(const struct options *o)
 		return 1;
 	}
 	find_control(o->file, path, sizeof(path));
-	return control_client(path, commands[i].command, pool, (int)format);
+	return control_client(path, commands[i].command, pool, format);
 }
 
 /* ---- the start -------------------------------------------------------------------------- */

@@ -546,11 +546,11 @@ struct counters {
 	uint64_t	 slow;		/* over the pool's `slow` */
 	uint64_t	 bytes_in;	/* STDIN, and DATA of a filter */
 	uint64_t	 bytes_out;	/* STDOUT */
-	uint64_t	 accepted;	/* connections; of all pools together only */
 	uint64_t	 started;	/* workers */
 	uint64_t	 start_failures;
 	uint64_t	 ended[END_CAUSES];
 	uint64_t	 timeouts[TIMEOUT_KINDS];	/* requests that one has ended: wait, app, server, request */
+	uint64_t	 accepted;	/* connections; of all pools together only */
 };
 
 /* What a request is about, for messages and status; escaped by whoever shows it. */
@@ -770,7 +770,6 @@ struct status_info {
 	int64_t		 conf_start;	/* when this configuration was taken */
 	uint32_t	 generation;	/* 1, and one more with every reload and upgrade */
 	int		 connections;	/* from web servers, now */
-	uint64_t	 accepted;	/* so far, as in all_counters */
 	int		 max_workers;
 	int		 npools;	/* configured */
 };
@@ -780,6 +779,8 @@ struct status_info {
  * reader has room while requests go on. pool: one name, or NULL or empty for all. NULL without memory.
  */
 struct status;
+/* The format of this name (text, json, openmetrics, html), or -1. */
+int		 status_format(const char *name);
 struct status	*status_new(const struct conf *, enum status_format, const char *pool, const struct status_info *);
 /* The next piece, valid until the next call, and its length; NULL at the end (or without memory: then status_failed()). */
 const char	*status_next(struct status *, size_t *len, int64_t now_ms);
@@ -808,6 +809,7 @@ enum req_state {
 	REQ_IDLE,	/* a kept connection with no request */
 	REQ_PARAMS,	/* reading BEGIN_REQUEST and PARAMS from the web server */
 	REQ_BODY,	/* collecting a small body, so that it holds no worker meanwhile */
+	REQ_STATUS,	/* it asked for the status page, which is made here, piece by piece */
 	REQ_QUEUED,	/* no worker yet; linked in its app's queue */
 	REQ_RELAY,	/* a worker has it: STDIN goes up, STDOUT and STDERR come down */
 	REQ_LOST,	/* the worker closed the connection; the master may still tell why */
@@ -868,6 +870,8 @@ struct request {
 	size_t		 pair_left;	/* bytes to come of a pair too long for one record */
 	bool		 pair_drop;	/* and it is not forwarded */
 
+	struct status	*status;	/* REQ_STATUS; ours */
+
 	/* application side */
 	struct pool	*pool;		/* set when PARAMS are complete, then fixed */
 	int		 app;		/* index in the pool's apps */
@@ -897,10 +901,12 @@ struct request {
 	/* for messages; escaped by log.c */
 	char		 pool_name[POOL_NAME_LEN + 1];
 	char		 app_name[64];	/* empty: the pool's first */
+	char		 status_name[16];	/* of the format that ZFPM_STATUS asks for; empty: an ordinary request */
 	struct about	 about;
 };
 
-void		 request_init(const struct conf *);
+/* info: for status pages; the caller's, and up to date whenever a handler is called. */
+void		 request_init(const struct conf *, const struct status_info *info);
 /* A new connection from the web server; owns fd. NULL with errno if there is no memory; fd is closed then. */
 struct request	*request_new(int fd, const struct conf_listen *, int64_t now_ms);
 /* After REQ_DEAD and out of the poll set: give back all it holds. */

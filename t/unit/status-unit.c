@@ -455,7 +455,7 @@ page(enum status_format format, const char *pool, FILE *to, void (*between)(void
 {
 	struct status_info info = {
 		.master_pid = 4711, .zfpm_start = (int64_t)time(NULL) - 93784, .conf_start = (int64_t)time(NULL) - 3700, .generation = 3,
-		.connections = 12, .accepted = 123456789012, .max_workers = 500, .npools = conf.npools,
+		.connections = 12, .max_workers = 500, .npools = conf.npools,
 	};
 	int64_t started = cpu_us(), before, took, longest = 0, total;
 	size_t len, bytes = 0, biggest = 0;
@@ -463,6 +463,7 @@ page(enum status_format format, const char *pool, FILE *to, void (*between)(void
 	const char *s;
 	int result, pieces = 0;
 
+	all_counters.accepted = 123456789012;
 	st = status_new(&conf, format, pool, &info);
 	total = cpu_us() - started;
 	if (timed)
