@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
 . "${0%/*}/generations.sh"
-plan 89
+plan 88
 
 make_user user
 make_user other
@@ -63,81 +63,25 @@ is "$(router_pid)" "$router" "and the router"
 is "$(json '$j->{generation}')" 1 "of the first generation"
 
 # Idle: worker, its connection, and the web server's
-cat >"$tmp/kept.pl" <<-'END'
-	# Requests on one kept connection, one for each line of standard input: prints the report's lines that ask for it.
-	use strict;
-	use warnings;
-	use Socket;
-	$| = 1;
-	my ($path, $pool) = @ARGV;
-	socket my $s, AF_UNIX, SOCK_STREAM, 0 or die;
-	connect $s, pack_sockaddr_un($path) or die "connect: $!";
-	sub record { my ($type, $c) = @_; return pack("CCnnCC", 1, $type, 1, length $c, 0, 0) . $c }
-	sub pair { return pack("CC", length $_[0], length $_[1]) . $_[0] . $_[1] }
-	sub get { my ($n) = @_; my $b = ''; while (length $b < $n) { sysread $s, $b, $n - length $b, length $b or return } return $b }
-	sub answer {
-		my $text = '';
-		for (;;) {
-			my $h = get(8) // return print "closed\n";
-			my (undef, $type, undef, $len, $pad) = unpack "CCnnC", $h;
-			my $c = $len + $pad ? get($len + $pad) // return print "closed\n" : '';
-			$text .= substr $c, 0, $len if $type == 6;
-			last if $type == 3;
-		}
-		print join(' ', map { $text =~ /^$_ (.*)$/m ? "$_ $1" : () } qw(pid connection request stdin)), "\n";
-	}
-	while (<STDIN>) {
-		my ($what, $query) = split;
-		my $begin = record(1, pack "nCx5", 1, 1);
-		my $params = record(4, pair(ZFPM_POOL => $pool) . pair(CONTENT_LENGTH => 5) . pair(QUERY_STRING => $query // '')) . record(4, '');
-		my $body = record(5, 'hello') . record(5, '');
-		my $all = $begin . $params . $body;
-		$all = substr $all, 8 + 8 + 8 + 3 if $what eq 'params-rest';
-		$all = substr $all, length($begin . $params) + 8 + 2 if $what eq 'body-rest';
-		$all = substr $all, 0, 8 + 8 + 8 + 3 if $what eq 'params-half';
-		$all = substr $all, 0, length($begin . $params) + 8 + 2 if $what eq 'body-half';
-		syswrite $s, $all or die;
-		answer() unless $what =~ /half/;
-		print "sent\n" if $what =~ /half/;
-	}
-END
-mkfifo "$tmp/say"
-perl "$tmp/kept.pl" "$sock" two <"$tmp/say" >"$tmp/kept" 2>&1 &
-track $!
-exec 3>"$tmp/say"
-lines() { [ "$(grep -c . "$tmp/kept")" -ge "$1" ]; }
-said=0
-tell() {
-	echo "$@" >&3
-	said=$((said + 1))
-	wait_until lines $said
-	tail -n 1 "$tmp/kept"
-}
-tell whole >/dev/null
-two=$(sed -n 's/pid \([0-9]*\) .*/\1/p' "$tmp/kept")
+keep web
+two=$(tell web whole two | sed 's/pid \([0-9]*\) .*/\1/')
+hello=$(printf hello | cksum | cut -d ' ' -f 1)
 reload
 is "$status $err" '0 ' "reload, with nothing changed"
 like "$out" '^reload: done: 2 pools, 1 apps, 2 workers go on$' "says what there is"
 passes "the old router leaves" wait_until gone "$router"
-said=1
-is "$(tell whole)" "pid $two connection 1 request 2 stdin 5 $(printf hello | cksum | cut -d ' ' -f 1)" \
+is "$(tell web whole two)" "pid $two connection 1 request 2 stdin 5 $hello" \
     "a kept connection of the web server goes on, so does the worker, and the connection between zfpm and that"
-said=2
 is "$(json '$j->{generation}')" 2 "by a router of the second generation"
 
-# In the midst of its parameters, and its body
-tell params-half >/dev/null
-said=3
-reload
-is "$status" 0 "reload, in the midst of a request's parameters"
-like "$(tell params-rest)" "^pid $two connection 1 request 3 stdin 5 " "it is served"
-said=4
-tell body-half >/dev/null
-said=5
-reload
-is "$status" 0 "reload, in the midst of a request's body"
-like "$(tell body-rest)" "^pid $two connection 1 request 4 stdin 5 " "it is served"
-said=6
+# In the midst of a request
+n=2
+for part in begin params body; do
+	tell web $part two >/dev/null
+	reload
+	n=$((n + 1))
+	is "$(tell web rest)" "pid $two connection 1 request $n stdin 5 $hello" "a request whose $part record has come in part is served whole"
+done
 
 # Running, and waiting
 hold r1 one

@@ -18,6 +18,8 @@
 #   freeze PID, thaw PID            a process of the test's zfpm does nothing from here to there
 #   fds_of PID                      how many descriptors it has open
 #   worker_sockets                  how many sockets of workers there are
+#   keep NAME [SOCKET]              a kept connection of a web server's: t/unit/kept.pl
+#   tell NAME WORD...               say so to it, and print its answer
 
 begin() {
 	gen_name=$1
@@ -87,3 +89,19 @@ thaw() { kill -CONT "$1"; }
 
 fds_of() { find "/proc/$1/fd" -mindepth 1 | grep -c .; }
 worker_sockets() { find "$tmp/run/apps" -type s | grep -c .; }
+
+# Its standard input never ends: it has the other end of the pipe as well.
+keep() {
+	mkfifo "$tmp/$1.say"
+	perl "$t/unit/kept.pl" "${2:-$sock}" <>"$tmp/$1.say" >"$tmp/$1" 2>&1 &
+	track $!
+}
+said() { [ "$(grep -c . "$tmp/$1")" -gt "$2" ]; }
+tell() {
+	gen_name=$1
+	shift
+	gen_said=$(grep -c . "$tmp/$gen_name")
+	echo "$@" >"$tmp/$gen_name.say"
+	wait_until said "$gen_name" "$gen_said"
+	sed -n "$((gen_said + 1))p" "$tmp/$gen_name"
+}
