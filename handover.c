@@ -17,6 +17,8 @@
 
 #define BYTES_MAX	32768	/* of a request's bytes in one packet; two fit into a socket's buffer */
 #define LINE_MAX_LEN	1023
+#define LENGTH_MAX	(INT64_C(1) << 60)	/* of what can have been read: its sums must not overflow */
+#define UP_MAX		(UINT64_C(1) << 30)	/* of a request's bytes in memory: more than any setting makes of one */
 
 struct worker_packet {
 	uint32_t	 type;
@@ -208,7 +210,8 @@ sane(const struct request_packet *p)
 		return false;
 	if (p->role < FCGI_RESPONDER || p->role > FCGI_FILTER || p->id == 0)
 		return false;
-	if (p->content_length < -1 || p->stdin_len < 0 || p->data_length < -1 || p->data_len < 0)
+	if (p->content_length < -1 || p->stdin_len < 0 || p->data_length < -1 || p->data_len < 0 || p->stdin_len > LENGTH_MAX ||
+	    p->data_len > LENGTH_MAX || p->up_len > UP_MAX || p->params_len > p->up_len + LENGTH_MAX)
 		return false;
 	return p->start_ms > 0 && p->start_ms <= now_ms && p->queued_ms >= p->start_ms && p->queued_ms <= now_ms &&
 	    p->web_in_ms <= now_ms && p->up_len > 0;

@@ -320,9 +320,8 @@ close_one(struct conf_listen *l)
 
 /* ---- all of a configuration -------------------------------------------------------------- */
 
-/* Undo listen_open(): new sockets go, those that were there before are left as they were. */
-static void
-give_back(struct conf *conf, struct conf *old)
+void
+listen_undo(struct conf *conf, struct conf *old)
 {
 	struct conf_listen *l, *o;
 	int i;
@@ -357,7 +356,7 @@ listen_open(struct conf *conf, struct conf *old, char *err, size_t size)
 	/* First what is most likely to fail and disturbs nobody: new ones. */
 	for (l = conf->listens; l != NULL; l = l->next)
 		if (find(old, l) == NULL && find_given(l) == NULL && open_new(l, err, size) == -1) {
-			give_back(conf, old);
+			listen_undo(conf, old);
 			return -1;
 		}
 	for (l = conf->listens; l != NULL; l = l->next) {
@@ -374,7 +373,7 @@ listen_open(struct conf *conf, struct conf *old, char *err, size_t size)
 		}
 		if (set_access(l, o) == -1) {
 			snprintf(err, size, "listen %s: %s", l->address, strerror(errno));
-			give_back(conf, old);
+			listen_undo(conf, old);
 			return -1;
 		}
 	}

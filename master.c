@@ -656,6 +656,11 @@ guard_replace(void)
 	m.guard_pid = 0;
 	m.guard_sock = -1;
 	guard_start();
+	if (m.guard_pid == 0 && old_pid != 0) {
+		m.guard_pid = old_pid;		/* better than none */
+		m.guard_sock = old_sock;
+		return;
+	}
 	if (old_pid == 0)
 		return;
 	/* Killed before it can take the end of its socket for our death. */
@@ -1042,7 +1047,7 @@ router_exited(struct router *r, int status, int64_t now_ms)
 		}
 	if (r == next_router) {
 		next_router = NULL;
-		if (operation == OP_RELOAD)
+		if (operation == OP_RELOAD && next_conf != conf)
 			operation_failed("the new router could not begin: see the log");
 		else if (state == MASTER_RUNNING)
 			router_start_ms = now_ms + ROUTER_BACKOFF_MIN_MS;
@@ -1361,7 +1366,7 @@ static void
 unprepare(void)
 {
 	if (next_conf != NULL && next_conf != conf) {
-		listen_commit(conf, next_conf);
+		listen_undo(next_conf, conf);
 		if (next_control_fd != -1) {
 			close(next_control_fd);
 			if (strcmp(m.control_path, next_conf->control) != 0)

@@ -1225,8 +1225,10 @@ start_ahead(struct pool_step *s, int64_t now_ms)
 		p->in_ahead = false;
 		if (alive(p) >= p->conf->min_workers || p->nworkers >= p->conf->max_workers || p->apps[0].retry_ms > now_ms)
 			continue;	/* pool_gone() and pool_timeout() see to the latter two */
-		if ((s->worker = worker_new(p, 0, next_worker, WORKER_STARTING, now_ms)) == NULL)
-			continue;
+		if ((s->worker = worker_new(p, 0, next_worker, WORKER_STARTING, now_ms)) == NULL) {
+			set_ahead(p);		/* when there is memory */
+			break;
+		}
 		next_worker++;
 		s->worker->ahead = true;
 		nahead++;

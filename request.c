@@ -1347,6 +1347,24 @@ request_connect(const struct worker *w)
 	return fd;
 }
 
+bool
+request_connected_to(const struct worker *w, int fd)
+{
+	struct sockaddr_un sun;
+	socklen_t len = sizeof(sun);
+	char name[24];
+	size_t name_len, path_len;
+	uid_t uid;
+
+	/* The master made the socket: its user, and its path as the master sees it. */
+	memset(&sun, 0, sizeof(sun));
+	if (getpeername(fd, (struct sockaddr *)&sun, &len) == -1 || sun.sun_family != AF_UNIX || os_peer_uid(fd, &uid) == -1 || uid != 0)
+		return false;
+	name_len = (size_t)snprintf(name, sizeof(name), "/w%lu", (unsigned long)w->number);
+	path_len = strnlen(sun.sun_path, sizeof(sun.sun_path));
+	return path_len >= name_len && path_len < sizeof(sun.sun_path) && memcmp(sun.sun_path + path_len - name_len, name, name_len) == 0;
+}
+
 /* Is this kept connection fit for another request? */
 static bool
 still_open(int fd)

@@ -755,7 +755,7 @@ worker_handed(const struct handed *h)
 		w->idle_ms = h->idle_ms;
 		w->closes = h->closes;
 	}
-	if (w->links[0].fd == -1 && w->busy == 0 && (w->state == WORKER_ELSEWHERE || w->state == WORKER_IDLE)) {
+	if (link_fd != -1 && w->links[0].fd == -1 && w->busy == 0 && request_connected_to(w, link_fd) && (w->state == WORKER_ELSEWHERE || w->state == WORKER_IDLE)) {
 		w->links[0].fd = link_fd;
 		link_fd = -1;
 	}
@@ -1130,8 +1130,12 @@ master_ready(int64_t now_ms)
 			}
 			break;
 		case MSG_LOG:
-			if (fd != -1)
+			if (fd != -1 && log_fd != -1) {
 				dup2(fd, log_fd);
+			} else if (fd != -1) {
+				log_init("router", conf->log_target, log_fd = fd, conf->log_level);
+				fd = -1;
+			}
 			break;
 		case MSG_ERROR_LOG:
 			msg.text[sizeof(msg.text) - 1] = '\0';

@@ -306,6 +306,8 @@ int	 listen_adopt(int fd, bool passed);
 int	 listen_open(struct conf *, struct conf *old, char *err, size_t size);
 /* conf is in force: close and unlink those of old that it does not have. */
 void	 listen_commit(struct conf *, struct conf *old);
+/* conf does not come into force after all: its new sockets go, and those that old has too are as they were. */
+void	 listen_undo(struct conf *, struct conf *old);
 /* Close all, and unlink those that are ours. */
 void	 listen_close(struct conf *);
 /* Remove a Unix socket of this type that nobody listens on any more. 0: its path is free; -1 with the reason in err. */
@@ -943,6 +945,8 @@ void		 request_drop(struct request *, int64_t now_ms);
 void		 request_settle(struct request *, int64_t now_ms);
 /* A new non-blocking connection to the worker's socket, or -1 with errno. */
 int		 request_connect(const struct worker *);
+/* Is this descriptor, of another router's, a connection to the worker's socket and nothing else? */
+bool		 request_connected_to(const struct worker *, int fd);
 
 /* ---- handover.c: from one router to the next ------------------------------------------- */
 
@@ -1027,7 +1031,7 @@ const char *log_wait_status(int status);
 /* ---- os.c: all that POSIX.1-2008 lacks ------------------------------------------------- */
 
 int64_t	 os_now_ms(void);			/* monotonic */
-/* These five are the system's own calls: 0, or -1 with errno. */
+/* These are the system's own calls: 0, or -1 with errno. */
 int	 os_set_groups(size_t n, const gid_t *);
 int	 os_chroot(const char *);
 int	 os_pipe(int fd[2]);			/* close-on-exec */
