@@ -8,7 +8,7 @@
 #   rest                                    the rest of it, and print the answer
 #   answer                                  of send
 #
-# The body is `hello`. "closed" is printed where the connection ends.
+# The body is `hello`; a QUERY of - is none. "closed" is printed where the connection ends.
 use strict;
 use warnings;
 use Socket;
@@ -46,11 +46,12 @@ sub answer {
 my $rest;
 while (<STDIN>) {
 	my ($what, $pool, $query, @params) = split;
+	$query = '' if ($query // '-') eq '-';
 	if ($what eq 'rest') {
 		syswrite $s, $rest or die;
 	} elsif ($what ne 'answer') {
 		my $begin = record(1, pack "nCx5", 1, 1);
-		my $params = record(4, pair(ZFPM_POOL => $pool) . pair(CONTENT_LENGTH => 5) . pair(QUERY_STRING => $query // '') .
+		my $params = record(4, pair(ZFPM_POOL => $pool) . pair(CONTENT_LENGTH => 5) . pair(QUERY_STRING => $query) .
 		    join '', map { pair(split /=/, $_, 2) } @params);
 		my $all = $begin . $params . record(4, '') . record(5, 'hello') . record(5, '');
 		my $at = {begin => 8 + 3, params => length($begin) + 8 + 10, body => length($all) - 8 - 3}->{$what} // length $all;
