@@ -48,6 +48,7 @@
  *   sleep=S, spin=S           wait idly, or with the processor (fractions are allowed)
  *   note=FILE                 append "POINT PID" to FILE; "cut PID" is appended where the body stops short
  *   log=TEXT, log-n=N         lines to descriptor 2
+ *   partial=TEXT              to descriptor 2 without the end of the line
  *   rubbish, badversion, wrongid, unknown   send garbage; a record of version 2; of another id; of type 99
  *   endless                   output until the connection breaks
  *   hang                      never another byte
@@ -856,6 +857,8 @@ at(struct conn *c, const char *point)
 		if ((s = option(c, "log")) != NULL)
 			for (n = number(c, "log-n", 1); n > 0; n--)
 				say("%s", s);
+		if ((s = option(c, "partial")) != NULL && write(2, s, strlen(s)) == -1)
+			return false;
 		if (given(c, "rubbish"))
 			put_bytes(c, (const uint8_t *)rubbish, sizeof(rubbish) - 1);
 		if (given(c, "badversion"))
