@@ -1636,6 +1636,8 @@ begin_quit(enum master_state to, int64_t now_ms)
 	log_info("%s", to == MASTER_QUITTING ? "stopping when the running requests are done" : "stopping");
 	if (operation == OP_RELOAD || operation == OP_CHECK || operation == OP_UPGRADE)
 		clients_done(operation_command(), 1, "zfpm is stopping");
+	if (check_pid != 0)
+		kill(check_pid, SIGKILL);	/* nobody waits for its answer */
 	operation = OP_NONE;
 	router_start_ms = 0;
 	listen_close(conf);
