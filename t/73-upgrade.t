@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
 . "${0%/*}/generations.sh"
-plan 33
+plan 56
 
 # A binary of this test's own, to be replaced by another of another version.
 mkdir "$tmp/prog" "$tmp/next"
@@ -53,6 +53,14 @@ END
 put "$tmp/says-no"
 upgrade
 like "$status $err" '^1 this one says no$' "a program whose -t fails is not executed"
+printf '#!/bin/sh\nexit 0\n' >"$tmp/says-nothing"
+put "$tmp/says-nothing"
+upgrade
+like "$status $err" "^1 .*zfpm -t does not say 'upgrade: ok'" "nor is one that says nothing"
+printf '#!/bin/sh\necho "this is not upgrade: ok, or is it"\n' >"$tmp/says-else"
+put "$tmp/says-else"
+upgrade
+like "$status $err" "^1 .*zfpm -t does not say 'upgrade: ok'" "or something else"
 echo 'no program' >"$tmp/text"
 put "$tmp/text"
 upgrade
@@ -112,8 +120,9 @@ is "$(pid_of two)" "$two" "the worker stays"
 refused() { # TITLE ERE
 	hold r1 one
 	held r1
+	executed=$(in_log 'upgrade: executing')
 	upgrade
-	like "$status $err" "^1 .*$2" "$1: refused"
+	like "$status $err $(in_log 'upgrade: executing')" "^1 .*$2.* $executed\$" "$1: refused before the program is executed"
 	release r1
 	finish r1
 	is "$status $(gone "$zfpm_pid" && echo gone)" '0 ' "zfpm and what runs go on"
@@ -134,5 +143,110 @@ refused "another router_user" router_user
 two=$(pid_of two)
 upgrade
 is "$status $(pid_of two)" "0 $two" "after all that an upgrade goes well"
+
+# Several generations
+wait_until one_router
+hold r1 one
+hold r2 two
+held r1 r2
+enqueue r3 one log=r3
+reload
+hold r4 two
+held r4
+is "$status $(routers | grep -c .)" '0 2' "an earlier generation has something to finish"
+upgrade
+is "$status $err $(routers | grep -c .)" '0  3' "at an upgrade it goes on, beside the one that is replaced"
+is "$(json '$pool{two}{workers}{finishing}, $pool{one}{workers}{finishing}, $pool{one}{queue}{length}')" 2,1,1 "and the next one knows of all"
+enqueue r5 one log=r5
+upgrade
+is "$status $err $(routers | grep -c .)" '0  3' "one more upgrade"
+release r1 r2 r4
+finish r1 r2 r3 r4 r5
+is "$status $(worker_of r3) $(worker_of r5)" "0 $(worker_of r1) $(worker_of r1)" "all of them are served, by the same workers"
+passes "and the old routers leave" wait_until one_router
+is "$(json '$pool{two}{workers}{idle}, $pool{one}{workers}{idle}')" 2,1 "whose workers have come over"
+
+# The end in the midst of it
+cat >"$tmp/hangs" <<-END
+	#!/bin/sh
+	echo \$\$ >$tmp/asked.new
+	mv $tmp/asked.new $tmp/asked
+	exec cat $tmp/gate
+END
+mkfifo "$tmp/gate"
+put "$tmp/hangs"
+hold r1 one
+held r1
+begin up upgrade
+passes "the next program takes its time to answer" wait_until test -s "$tmp/asked"
+like "$(request two)" '^pid' "meanwhile all is served"
+begin again upgrade
+begin re reload
+begin stop stop
+ended stop
+is "$status $out" '0 stopped' "zfpm stop does not wait for it"
+ended up
+like "$status $err" '^1 zfpm is stopping' "the upgrade is told"
+ended again
+like "$status $err" '^1 zfpm (is stopping|has stopped)' "so is one that came later"
+ended re
+like "$status $err" '^1 zfpm (is stopping|has stopped)' "and a reload"
+finish r1
+passes "nothing of it is left" wait_until gone "$(cat "$tmp/asked")"
+put "$built"
+
+# A disk that is full, for what one program leaves to the next
+unmounted() {
+	gen_exit=$?
+	umount -l "$tmp/full" 2>/dev/null
+	(exit "$gen_exit")
+	lib_cleanup
+}
+mkdir "$tmp/full"
+if mount -t tmpfs -o size=64k,mode=755 zfpm-test "$tmp/full" 2>/dev/null; then
+	trap unmounted EXIT
+	start_zfpm <<-END
+		$conf
+		run_dir $tmp/full
+	END
+	two=$(pid_of two)
+	router=$(router_pid)
+	dd if=/dev/zero of="$tmp/full/fill" bs=4096 2>/dev/null
+	upgrade
+	like "$status $err" '^1 state: No space left on device' "what has to be kept can not be written: the upgrade is refused"
+	is "$(pid_of two) $(router_pid)" "$two $router" "nothing has changed"
+	rm "$tmp/full/fill"
+	upgrade
+	is "$status $err $(pid_of two)" "0  $two" "with room it goes well"
+	stop_zfpm
+	umount "$tmp/full"
+	trap lib_cleanup EXIT
+else
+	skip 3 "no tmpfs can be mounted"
+fi
+
+# A socket that the service manager has passed
+make_conf "$tmp/zfpm.conf" <<-END
+	$conf
+END
+perl -MSocket -e '
+	$^F = 100;
+	socket my $s, AF_UNIX, SOCK_STREAM, 0 or die;
+	unlink $ARGV[0];
+	bind $s, pack_sockaddr_un(shift) or die;
+	listen $s, 20 or die;
+	die unless fileno $s == 3;
+	@ENV{qw(LISTEN_PID LISTEN_FDS)} = ($$, 1);
+	exec @ARGV;' "$sock" "$zfpm" -c "$tmp/zfpm.conf" </dev/null >>"$tmp/zfpm.out" 2>>"$tmp/zfpm.log" &
+zfpm_pid=$!
+wait_until zfpm_settled
+two=$(pid_of two)
+inode=$(stat -c %i "$sock")
+for i in 1 2; do
+	upgrade
+	is "$status $err $(pid_of two)" "0  $two" "an upgrade of a zfpm with a socket that was passed ($i)"
+done
+is "$(stat -c %i "$sock")" "$inode" "it is the same one"
 stop_zfpm
 is "$(find "$tmp/run/apps" -type s | grep -c .)" 0 "with no socket left"
+is "$(stat -c %i "$sock")" "$inode" "but the one that is not zfpm's own"
