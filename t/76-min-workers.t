@@ -4,7 +4,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
 . "${0%/*}/generations.sh"
-plan 45
+plan 46
 
 make_user user
 make_user other
