@@ -23,10 +23,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,6 +41,7 @@
 #include "apr_thread_mutex.h"
 
 #include "httpd.h"
+#include "ap_expr.h"
 #include "ap_mpm.h"
 #include "http_config.h"
 #include "http_core.h"
@@ -74,6 +77,16 @@
 #define STDERR_LINE		7000	/* escaped bytes in one line of the error log, which ends at 8192 */
 #define CLIENT_TICK_MS		1000	/* how often mod_reqtimeout is asked about a slow body */
 #define BLIND_TICK_MS		20	/* look for more of a body that cannot be polled for (old HTTP/2) */
+#if defined(O_PATH)
+#define OPEN_WALK	O_PATH		/* a directory that may be passed through, though not read */
+#elif defined(O_SEARCH)
+#define OPEN_WALK	O_SEARCH
+#else
+#define OPEN_WALK	O_RDONLY
+#endif
+#define TRACE_CONNECTION APLOG_TRACE1	/* where a request got its connection, and what became of it */
+#define TRACE_RECORD	APLOG_TRACE5	/* each record, its type and length */
+#define TRACE_PARAM	APLOG_TRACE7	/* each parameter, its name and length; values may be secrets */
 #define ABORT_WAIT	apr_time_from_sec(1)	/* for zfpm to take notice of an ABORT_REQUEST */
 #define CONNECT_NAP_MS		10	/* between tries while zfpm's listen queue is full */
 
@@ -110,12 +123,24 @@ struct server_conf {
 struct dir_conf {
 	const char	*pool;		/* NULL: the server's name */
 	const char	*app;		/* NULL: the pool's first */
+	const char	*authorizer;	/* the app that is asked first; NULL: not set; "": none */
+	const char	*authorizer_script;	/* its SCRIPT_FILENAME; NULL: none */
+	apr_array_header_t *sendfile;	/* of const char *: directories, no slash at their end; NULL: not set */
+	int		 virtual;	/* -1: not set */
+	const char	*prefix;	/* where it is on: the Location's path, no slash at its end */
 	int		 error_override;	/* -1: not set */
 	int		 pass_authorization;
 };
 
+/* What one hook leaves with a request for the next. */
+struct request_conf {
+	bool	 virtual;	/* no file has been looked up */
+	bool	 looking;	/* for what PATH_TRANSLATED would be: nobody is going to get this file */
+};
+
 static apr_array_header_t *peers;	/* of struct peer *; of the configuration that is in force */
 static int idle_max = -1;		/* ZfpmIdleConnections; -1: as many as there are threads */
+static bool virtual_used;		/* ZfpmVirtual is on somewhere */
 
 /* ---- one request ------------------------------------------------------------- */
 
@@ -144,8 +169,11 @@ struct exchange {
 	request_rec	*r;
 	struct server_conf *sc;
 	struct dir_conf	*dc;
+	int		 role;		/* FCGI_RESPONDER or FCGI_AUTHORIZER */
+	const char	*page;		/* of zfpm's own status pages, which one; NULL: a pool's application is asked */
 	const char	*pool;
 	const char	*app;		/* NULL: the pool's first */
+	apr_table_t	*env;		/* what is sent beside zfpm's own parameters */
 	int		 fd;		/* the connection to zfpm; -1: none */
 	bool		 kept;		/* it has served before */
 	int		 client_fd;	/* to poll for the client; -1: there is no such thing */
@@ -181,6 +209,9 @@ struct exchange {
 	int		 status;	/* that the script has given; 0: none */
 	int		 answer;	/* what the handler returns */
 	const char	*redirect;	/* the local path of an internal redirect */
+	const char	*sendfile;	/* what X-Sendfile named */
+	apr_file_t	*file;		/* that, open: the body of the response */
+	bool		 granted;	/* the authorizer has said yes */
 	apr_off_t	 promised;	/* bytes of the body by the script's Content-Length; -1: unknown */
 	bool		 overrun;	/* the script wrote more than it promised */
 	bool		 hold;		/* an error without a byte of body so far: may become ErrorDocument */
@@ -205,6 +236,8 @@ static const uint8_t end_of_stdin[FCGI_HEADER_LEN] = { FCGI_VERSION_1, FCGI_STDI
 static const char *
 whose(const struct exchange *x)
 {
+	if (x->page != NULL)
+		return apr_psprintf(x->r->pool, "(status of zfpm, URI %s)", x->r->uri);
 	return apr_psprintf(x->r->pool, "(pool %s, %s%s%sURI %s)", x->pool, x->app != NULL ? "app " : "",
 	    x->app != NULL ? x->app : "", x->app != NULL ? ", " : "", x->r->uri);
 }
@@ -215,6 +248,16 @@ error_text(const struct exchange *x, int error)
 	char buf[128];
 
 	return apr_pstrdup(x->r->pool, apr_strerror(APR_FROM_OS_ERROR(error), buf, sizeof(buf)));
+}
+
+static void
+trace_record(const struct exchange *x, const char *way, int type, size_t len)
+{
+	static const char *const names[] = { NULL, "BEGIN_REQUEST", "ABORT_REQUEST", "END_REQUEST", "PARAMS", "STDIN",
+	    "STDOUT", "STDERR", "DATA", "GET_VALUES", "GET_VALUES_RESULT", "UNKNOWN_TYPE" };
+
+	ap_log_rerror(APLOG_MARK, TRACE_RECORD, 0, x->r, "%s %s, %" APR_SIZE_T_FMT " bytes", way,
+	    type >= FCGI_BEGIN_REQUEST && type <= FCGI_UNKNOWN_TYPE ? names[type] : "a record of unknown type", len);
 }
 
 /* The request's own body has failed, or can not be had: the answer is Apache's. */
@@ -387,15 +430,11 @@ var(const char *name, const char *value)
 	return (struct var){ name, value, strlen(name), strlen(value) };
 }
 
-/*
- * Collect the variables that are sent, zfpm's own last: of two with one name the
- * last counts. Returns their number. content_length: -1 if there is no body.
- */
+/* The variables of x->env that may be sent. Returns their number. */
 static int
-collect_vars(struct exchange *x, struct var *v, apr_off_t content_length)
+collect_env(struct exchange *x, struct var *v)
 {
-	request_rec *r = x->r;
-	const apr_array_header_t *env = apr_table_elts(r->subprocess_env);
+	const apr_array_header_t *env = apr_table_elts(x->env);
 	const apr_table_entry_t *e = (const apr_table_entry_t *)env->elts;
 	const char *authorization;
 	int i, n = 0, redirect_url = -1;
@@ -434,19 +473,46 @@ collect_vars(struct exchange *x, struct var *v, apr_off_t content_length)
 	if (!has_status)
 		v[n++] = var("REDIRECT_STATUS", "200");
 	if (x->dc->pass_authorization != 0 && !has_authorization &&
-	    (authorization = apr_table_get(r->headers_in, "Authorization")) != NULL)
+	    (authorization = apr_table_get(x->r->headers_in, "Authorization")) != NULL)
 		v[n++] = var("HTTP_AUTHORIZATION", authorization);
-	if (content_length >= 0)
-		v[n++] = var("CONTENT_LENGTH", apr_off_t_toa(r->pool, content_length));
-	v[n++] = var("ZFPM_POOL", x->pool);
-	if (x->app != NULL)
-		v[n++] = var("ZFPM_APP", x->app);
+	return n;
+}
+
+/*
+ * Collect the variables that are sent, zfpm's own last: of two with one name the
+ * last counts. Returns their number. content_length: -1 if there is no body.
+ */
+static int
+collect_vars(struct exchange *x, struct var *v, apr_off_t content_length)
+{
+	int n = 0;
+
+	if (x->page != NULL) {
+		v[n++] = var("ZFPM_STATUS", x->page);
+	} else {
+		n = collect_env(x, v);
+		if (content_length >= 0)
+			v[n++] = var("CONTENT_LENGTH", apr_off_t_toa(x->r->pool, content_length));
+		v[n++] = var("ZFPM_POOL", x->pool);
+		if (x->app != NULL)
+			v[n++] = var("ZFPM_APP", x->app);
+	}
 	if (x->sc->key != NULL)
 		v[n++] = (struct var){ "ZFPM_KEY", x->sc->key, sizeof("ZFPM_KEY") - 1, x->sc->key_len };
 	return n;
 }
 
-#define EXTRA_VARS	6	/* that collect_vars() adds */
+#define EXTRA_VARS	6	/* that collect_env() and collect_vars() add */
+
+static void
+put_params_header(struct exchange *x, uint8_t *record, const uint8_t *end)
+{
+	size_t len = (size_t)(end - record) - FCGI_HEADER_LEN;
+
+	trace_record(x, "send", FCGI_PARAMS, len);
+	x->records_up++;
+	fcgi_put_header(record, FCGI_PARAMS, REQUEST_ID, (uint16_t)len, 0);
+}
 
 /*
  * Put BEGIN_REQUEST and the whole PARAMS stream into one piece of memory, with
@@ -463,10 +529,12 @@ put_params(struct exchange *x, apr_off_t content_length)
 	size_t pair, records, size, sum = 0;
 	int i, n;
 
-	v = apr_palloc(r->pool, ((size_t)apr_table_elts(r->subprocess_env)->nelts + EXTRA_VARS) * sizeof(*v));
+	v = apr_palloc(r->pool, ((size_t)apr_table_elts(x->env)->nelts + EXTRA_VARS) * sizeof(*v));
 	n = collect_vars(x, v, content_length);
 	for (i = 0; i < n; i++) {
 		pair = fcgi_pair_size(v[i].name_len, v[i].value_len);
+		ap_log_rerror(APLOG_MARK, TRACE_PARAM, 0, r, "parameter %s, %" APR_SIZE_T_FMT " bytes", v[i].name,
+		    v[i].value_len);
 		if (pair > FCGI_MAX_CONTENT) {
 			ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
 			    "the variable %s is too long for a FastCGI record (%" APR_SIZE_T_FMT " bytes) %s",
@@ -481,23 +549,24 @@ put_params(struct exchange *x, apr_off_t content_length)
 	size = FCGI_HEADER_LEN + FCGI_BODY_LEN + sum + (records + 2) * FCGI_HEADER_LEN;
 	buf = p = apr_palloc(r->pool, size);
 
-	p += fcgi_put_begin(p, REQUEST_ID, FCGI_RESPONDER, idle_max > 0 ? FCGI_KEEP_CONN : 0);
+	p += fcgi_put_begin(p, REQUEST_ID, (uint16_t)x->role, idle_max > 0 ? FCGI_KEEP_CONN : 0);
+	trace_record(x, "send", FCGI_BEGIN_REQUEST, FCGI_BODY_LEN);
 	record = p;
 	p += FCGI_HEADER_LEN;
-	x->records_up = 1;
+	x->records_up++;
 	for (i = 0; i < n; i++) {
 		pair = fcgi_pair_size(v[i].name_len, v[i].value_len);
 		if ((size_t)(p - record) - FCGI_HEADER_LEN + pair > FCGI_MAX_CONTENT) {
-			fcgi_put_header(record, FCGI_PARAMS, REQUEST_ID, (uint16_t)(p - record - FCGI_HEADER_LEN), 0);
-			x->records_up++;
+			put_params_header(x, record, p);
 			record = p;
 			p += FCGI_HEADER_LEN;
 		}
 		p += fcgi_put_pair(p, v[i].name, (uint32_t)v[i].name_len, v[i].value, (uint32_t)v[i].value_len);
 	}
-	fcgi_put_header(record, FCGI_PARAMS, REQUEST_ID, (uint16_t)(p - record - FCGI_HEADER_LEN), 0);
-	p += fcgi_put_header(p, FCGI_PARAMS, REQUEST_ID, 0, 0);
-	x->records_up += 2;
+	put_params_header(x, record, p);
+	record = p;
+	p += FCGI_HEADER_LEN;
+	put_params_header(x, record, p);
 	x->head = buf;
 	x->head_len = (size_t)(p - buf);
 	return OK;
@@ -707,8 +776,10 @@ next_record(struct exchange *x)
 			x->head = x->record;
 		x->head_len += fcgi_put_header(header, FCGI_STDIN, REQUEST_ID, (uint16_t)x->body_len, 0);
 		x->records_up++;
+		trace_record(x, "send", FCGI_STDIN, x->body_len);
 	}
 	if (x->want == 0) {
+		trace_record(x, "send", FCGI_STDIN, 0);
 		x->tail_len = sizeof(end_of_stdin);
 		x->up = UP_LAST;
 		x->records_up++;
@@ -1019,6 +1090,16 @@ header_field(struct exchange *x, char *name, char *value)
 		if (ap_cstr_casecmp(name, "Transfer-Encoding") == 0)
 			return;		/* how the body travels is between Apache and the client */
 		break;
+	case 'v':
+		if (x->role == FCGI_AUTHORIZER && ap_cstr_casecmpn(name, "Variable-", 9) == 0)
+			return;		/* for the request that it has not let through */
+		break;
+	case 'x':
+		if (ap_cstr_casecmp(name, "X-Sendfile") == 0 && x->dc->sendfile != NULL && x->dc->sendfile->nelts > 0) {
+			x->sendfile = value;
+			return;
+		}
+		break;
 	}
 	apr_table_addn(x->fields, name, value);
 }
@@ -1034,12 +1115,135 @@ forget_response(struct exchange *x)
 
 	r->status = HTTP_OK;
 	r->status_line = NULL;
+	r->content_encoding = NULL;
+	apr_table_unset(r->headers_out, "Accept-Ranges");
 	apr_table_unset(r->headers_out, "Content-Length");
 	apr_table_unset(r->headers_out, "Content-Range");
 	apr_table_unset(r->headers_out, "ETag");
 	apr_table_unset(r->headers_out, "Last-Modified");
 	for (i = 0; entity[i] != NULL; i++)
 		apr_table_unset(r->err_headers_out, entity[i]);
+}
+
+/*
+ * Open what realpath() has named, a name at a time and through no link: whoever
+ * may write there could put one in the way between the look and the open.
+ */
+static int
+open_real(const char *path)
+{
+	char name[NAME_MAX + 1];
+	size_t len;
+	int dir, fd;
+
+	dir = open("/", O_DIRECTORY | O_CLOEXEC | OPEN_WALK);
+	while (dir != -1) {
+		path += strspn(path, "/");
+		len = strcspn(path, "/");
+		if (len >= sizeof(name)) {
+			close(dir);
+			errno = ENAMETOOLONG;
+			return -1;
+		}
+		memcpy(name, path, len);
+		name[len] = '\0';
+		path += len;
+		if (*path == '\0')
+			fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		else
+			fd = openat(dir, name, O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | OPEN_WALK);
+		close(dir);
+		if (*path == '\0')
+			return fd;
+		dir = fd;
+	}
+	return -1;
+}
+
+static bool
+sendfile_allowed(const struct exchange *x, const char *real)
+{
+	const char *dir;
+	size_t len;
+	int i;
+
+	for (i = 0; i < x->dc->sendfile->nelts; i++) {
+		dir = APR_ARRAY_IDX(x->dc->sendfile, i, const char *);
+		len = strlen(dir);
+		if (strncmp(real, dir, len) == 0 && real[len] == '/')
+			return true;
+	}
+	return false;
+}
+
+static apr_status_t
+close_file(void *file)
+{
+	return apr_file_close(file);
+}
+
+/* What Apache would make of a file of this name here, if the script has not said it. */
+static void
+type_by_name(request_rec *r, const char *path)
+{
+	request_rec like = *r;
+
+	like.filename = (char *)(uintptr_t)path;
+	like.path_info = NULL;
+	like.content_type = like.content_encoding = NULL;
+	like.output_filters = like.proto_output_filters = like.input_filters = like.proto_input_filters = NULL;
+	if (ap_run_type_checker(&like) == OK && like.content_type != NULL) {
+		ap_set_content_type(r, like.content_type);
+		r->content_encoding = like.content_encoding;
+	}
+}
+
+/*
+ * The body of the response is to be a file: open it. Apache's own filters then
+ * see to ranges. Returns OK or the status to answer with.
+ */
+static int
+sendfile_open(struct exchange *x)
+{
+	request_rec *r = x->r;
+	core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+	const char *path, *refusal = NULL;
+	char *real = NULL;
+	apr_os_file_t fd = -1;
+
+	path = x->sendfile[0] == '/' ? x->sendfile : ap_make_full_path(r->pool, ap_make_dirstr_parent(r->pool, r->filename),
+	    x->sendfile);
+	if ((real = realpath(path, NULL)) == NULL)
+		refusal = error_text(x, errno);
+	else if (!sendfile_allowed(x, real))
+		refusal = apr_psprintf(r->pool, "%s is not below a directory of ZfpmXSendfile", real);
+	else if ((fd = open_real(real)) == -1)
+		refusal = error_text(x, errno);
+	free(real);
+	if (refusal == NULL) {
+		apr_os_file_put(&x->file, &fd, APR_FOPEN_READ | APR_FOPEN_LARGEFILE |
+		    (core->enable_sendfile == ENABLE_SENDFILE_ON ? APR_FOPEN_SENDFILE_ENABLED : 0), r->pool);
+		apr_pool_cleanup_register(r->pool, x->file, close_file, apr_pool_cleanup_null);
+		if (apr_file_info_get(&r->finfo, APR_FINFO_NORM, x->file) != APR_SUCCESS || r->finfo.filetype != APR_REG)
+			refusal = "not a regular file";
+	}
+	if (refusal != NULL) {
+		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "X-Sendfile: cannot send %s: %s %s", x->sendfile, refusal,
+		    whose(x));
+		return HTTP_INTERNAL_SERVER_ERROR;
+	}
+	if (r->content_type == NULL)
+		type_by_name(r, path);
+	if (apr_table_get(r->headers_out, "Last-Modified") == NULL) {
+		ap_update_mtime(r, r->finfo.mtime);
+		ap_set_last_modified(r);
+	}
+	if (apr_table_get(r->headers_out, "ETag") == NULL)
+		ap_set_etag(r);
+	ap_set_accept_ranges(r);
+	ap_set_content_length(r, r->finfo.size);
+	x->promised = -1;	/* whatever the script has said */
+	return OK;
 }
 
 /* The header is complete and well-formed: what becomes of the response? */
@@ -1052,7 +1256,7 @@ header_decide(struct exchange *x)
 
 	location = apr_table_get(r->headers_out, "Location");
 	if (location != NULL && (x->status == 0 || x->status == HTTP_OK)) {
-		if (location[0] == '/') {
+		if (location[0] == '/' && x->role == FCGI_RESPONDER) {
 			x->redirect = location;
 			apr_table_unset(r->headers_out, "Location");
 			answer_instead(x, OK);
@@ -1061,8 +1265,16 @@ header_decide(struct exchange *x)
 		}
 		return;
 	}
+	if (x->sendfile != NULL && (rv = sendfile_open(x)) != OK) {
+		answer_instead(x, rv);
+		return;
+	}
 	if (x->status == 0 && r->method_number == M_GET && (rv = ap_meets_conditions(r)) != OK) {
 		answer_instead(x, rv);
+		return;
+	}
+	if (x->file != NULL) {
+		answer_instead(x, OK);
 		return;
 	}
 	if (r->header_only || AP_STATUS_IS_HEADER_ONLY(r->status)) {
@@ -1078,14 +1290,55 @@ header_decide(struct exchange *x)
 	x->down = DOWN_BODY;
 }
 
+/* What a response says, in the order in which it stands there; x->down is another one if it can not be. */
 static void
-header_parse(struct exchange *x)
+header_apply(struct exchange *x, const apr_array_header_t *fields)
 {
-	char *colon, *line, *next, *stop, *value;
+	const apr_table_entry_t *e = (const apr_table_entry_t *)fields->elts;
+	int i;
 
 	x->fields = apr_table_make(x->r->pool, 10);
 	x->promised = -1;
 	ap_set_content_type(x->r, NULL);	/* the file's own type is that of a program */
+	for (i = 0; i < fields->nelts && x->down == DOWN_HEADER; i++)
+		header_field(x, e[i].key, e[i].val);
+	if (x->down == DOWN_HEADER)
+		header_decide(x);
+}
+
+/* An authorizer's header: yes, with variables for the request (6.3), or the response that the client gets. */
+static void
+authorizer_decide(struct exchange *x, const apr_table_t *given)
+{
+	const apr_array_header_t *fields = apr_table_elts(given);
+	const apr_table_entry_t *e = (const apr_table_entry_t *)fields->elts;
+	bool yes = apr_table_get(given, "Status") != NULL || apr_table_get(given, "Location") == NULL;
+	int i;
+
+	for (i = 0; i < fields->nelts; i++)
+		if (ap_cstr_casecmp(e[i].key, "Status") == 0)
+			yes = yes && strncmp(e[i].val, "200", 3) == 0 && !apr_isdigit(e[i].val[3]);
+	if (yes) {
+		for (i = 0; i < fields->nelts; i++)
+			if (ap_cstr_casecmpn(e[i].key, "Variable-", 9) == 0)
+				apr_table_setn(x->r->subprocess_env, e[i].key + 9, e[i].val);
+		x->granted = true;
+		answer_instead(x, OK);
+		return;
+	}
+	ap_run_insert_error_filter(x->r);	/* as for every refusal: there may be headers to be added */
+	header_apply(x, fields);
+	/* Who looks a file up, or includes it, wants to know whether he may have it, not to see the reason. */
+	if (x->down == DOWN_BODY && x->r->main != NULL)
+		answer_instead(x, x->r->status);
+}
+
+static void
+header_parse(struct exchange *x)
+{
+	apr_table_t *fields = apr_table_make(x->r->pool, 10);
+	char *colon, *line, *next, *stop, *value;
+
 	stop = x->header + x->header_len;
 	for (line = x->header; line < stop; line = next) {
 		next = memchr(line, '\n', (size_t)(stop - line));
@@ -1109,11 +1362,12 @@ header_parse(struct exchange *x)
 		*colon = '\0';
 		for (value = colon + 1; apr_isspace(*value); value++)
 			;
-		header_field(x, line, value);
-		if (x->down != DOWN_HEADER)
-			return;
+		apr_table_addn(fields, line, value);
 	}
-	header_decide(x);
+	if (x->role == FCGI_AUTHORIZER)
+		authorizer_decide(x, fields);
+	else
+		header_apply(x, apr_table_elts(fields));
 }
 
 static void
@@ -1206,8 +1460,10 @@ take_part(struct exchange *x, const struct fcgi_part *part)
 {
 	size_t n;
 
-	if (part->first)
+	if (part->first) {
 		x->records_down++;
+		trace_record(x, "received", part->type, part->content_len);
+	}
 	if (part->id != REQUEST_ID)
 		return;
 	switch (part->type) {
@@ -1429,6 +1685,8 @@ begin(struct exchange *x)
 		}
 		if (x->fd == -1)
 			x->fd = peer_connect(p, x->sc->connect_timeout);
+		ap_log_rerror(APLOG_MARK, TRACE_CONNECTION, 0, x->r, "%s connection to %s, descriptor %d",
+		    x->kept ? "kept" : "new", p->address, x->fd);
 		if (x->fd == -1) {
 			ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r, "Cannot connect to zfpm at %s: %s %s", p->address,
 			    error_text(x, errno), whose(x));
@@ -1468,6 +1726,7 @@ give_up(struct exchange *x)
 	size_t size;
 
 	fcgi_put_header(record, FCGI_ABORT_REQUEST, REQUEST_ID, 0, 0);
+	trace_record(x, "send", FCGI_ABORT_REQUEST, 0);
 	if (send(x->fd, record, sizeof(record), MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)sizeof(record) ||
 	    shutdown(x->fd, SHUT_WR) == -1)
 		return;
@@ -1495,10 +1754,14 @@ server_stops(void)
 static void
 finish_connection(struct exchange *x)
 {
+	bool keep;
+
 	if (x->fd == -1)
 		return;
-	if ((x->down == DOWN_REFUSED && x->bytes_up == 0) || (x->down == DOWN_ENDED && x->up == UP_DONE &&
-	    idle_max > 0 && x->unread == 0 && fcgi_at_boundary(&x->reader))) {
+	keep = (x->down == DOWN_REFUSED && x->bytes_up == 0) || (x->down == DOWN_ENDED && x->up == UP_DONE &&
+	    idle_max > 0 && x->unread == 0 && fcgi_at_boundary(&x->reader));
+	ap_log_rerror(APLOG_MARK, TRACE_CONNECTION, 0, x->r, "descriptor %d is %s", x->fd, keep ? "kept" : "closed");
+	if (keep) {
 		peer_put(x->sc->peer, x->fd);
 	} else {
 		if (x->down != DOWN_ENDED && x->down != DOWN_LOST && !x->begun && !server_stops())
@@ -1524,7 +1787,8 @@ log_summary(const struct exchange *x)
 	    "protocol info: socket %s, %s connection, pool %s, app %s; sent %lu records, %" APR_OFF_T_FMT " bytes "
 	    "(%" APR_OFF_T_FMT " of the body, %s); received %lu records, %" APR_OFF_T_FMT " bytes (stdout %" APR_OFF_T_FMT
 	    ", stderr %" APR_OFF_T_FMT "); response: %s; elapsed %" APR_TIME_T_FMT " ms",
-	    x->sc->peer->address, x->kept ? "kept" : "new", x->pool, x->app != NULL ? x->app : "(the first)",
+	    x->sc->peer->address, x->kept ? "kept" : "new", x->pool != NULL ? x->pool : "(none)",
+	    x->app != NULL ? x->app : x->page != NULL ? "(status)" : "(the first)",
 	    x->records_up, x->bytes_up, x->body_up, x->up == UP_DONE ? "complete" : "incomplete",
 	    x->records_down, x->bytes_down, x->stdout_len, x->stderr_len, got,
 	    apr_time_as_msec(apr_time_now() - x->start));
@@ -1558,6 +1822,7 @@ static int
 complete(struct exchange *x)
 {
 	request_rec *r = x->r;
+	apr_bucket *e;
 
 	if (x->hold)
 		x->answer = x->status;
@@ -1572,8 +1837,19 @@ complete(struct exchange *x)
 		}
 		return x->answer;
 	}
-	if (x->end[4] != FCGI_REQUEST_COMPLETE)
+	if (x->end[4] != FCGI_REQUEST_COMPLETE) {
+		log_summary(x);
 		return cut(x, HTTP_INTERNAL_SERVER_ERROR);
+	}
+	if (x->granted)
+		return OK;
+	if (x->file != NULL) {
+		e = apr_brigade_insert_file(x->out, x->file, 0, r->finfo.size, r->pool);
+#if APR_HAS_MMAP
+		/* Its owner may cut it off while we send it: reading tells us, a mapping kills the whole process. */
+		apr_bucket_file_enable_mmap(e, 0);
+#endif
+	}
 	if (x->promised != -1 && x->body_down < x->promised) {
 		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "the response ends after %" APR_OFF_T_FMT
 		    " bytes, its Content-Length is %" APR_OFF_T_FMT " %s", x->body_down, x->promised, whose(x));
@@ -1609,10 +1885,16 @@ conclude(struct exchange *x)
 		return cut(x, HTTP_GATEWAY_TIME_OUT);
 	case DOWN_GONE:
 		ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, x->r, "the client left before the end of the response %s", whose(x));
+		log_summary(x);
 		x->r->connection->keepalive = AP_CONN_CLOSE;
 		x->r->connection->aborted = 1;
 		return OK;
 	case DOWN_REFUSED:
+		if (x->bytes_up > 0) {
+			ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, x->r, "the request body failed with status %d %s", x->answer,
+			    whose(x));
+			log_summary(x);
+		}
 		return cut(x, x->answer);
 	}
 	return HTTP_INTERNAL_SERVER_ERROR;
@@ -1644,13 +1926,69 @@ run(struct exchange *x)
 	}
 }
 
-/* ---- handler -------------------------------------------------------------------------------- */
+/* ---- handlers ------------------------------------------------------------------------------- */
+
+static struct request_conf *
+remembered(request_rec *r)
+{
+	struct request_conf *rc = ap_get_module_config(r->request_config, &zfpm_module);
+
+	if (rc == NULL) {
+		rc = apr_pcalloc(r->pool, sizeof(*rc));
+		ap_set_module_config(r->request_config, &zfpm_module, rc);
+	}
+	return rc;
+}
+
+static void
+exchange_init(struct exchange *x, request_rec *r)
+{
+	memset(x, 0, sizeof(*x));
+	x->r = r;
+	x->sc = ap_get_module_config(r->server->module_config, &zfpm_module);
+	x->dc = ap_get_module_config(r->per_dir_config, &zfpm_module);
+	x->role = FCGI_RESPONDER;
+	x->pool = x->dc->pool != NULL ? x->dc->pool : r->server->server_hostname;
+	x->app = x->dc->app;
+	x->env = r->subprocess_env;
+	x->fd = x->client_fd = -1;
+	x->promised = -1;
+	x->up = UP_LAST;
+	x->answer = OK;
+	x->out = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+	x->body = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+	x->start = apr_time_now();
+}
+
+/* What is prepared goes to zfpm, what comes back to the client. Returns OK, or the status to answer with. */
+static int
+serve(struct exchange *x)
+{
+	int rv;
+
+	run(x);
+	finish_connection(x);
+	rv = conclude(x);
+	if (x->block != NULL)
+		apr_bucket_destroy(x->block);
+	x->block = NULL;
+	return rv;
+}
 
 /* Has this request a body that nobody has read yet? An ErrorDocument has none of its own. */
 static bool
 has_body(request_rec *r)
 {
 	return ap_request_has_body(r) && !(r->prev != NULL && ap_is_HTTP_ERROR(r->status));
+}
+
+/* What ends the request is the empty STDIN record alone. */
+static void
+no_body(struct exchange *x)
+{
+	x->tail_len = sizeof(end_of_stdin);
+	x->records_up++;
+	trace_record(x, "send", FCGI_STDIN, 0);
 }
 
 /* A body is on its way: whoever answers instead of the script must not look for it. */
@@ -1661,24 +1999,38 @@ forget_body(request_rec *r)
 	apr_table_unset(r->headers_in, "Transfer-Encoding");
 }
 
+/* CGI/1.1 variables for URLs that are the application's own: the Location is the script, no file is known. */
+static void
+virtual_vars(struct exchange *x)
+{
+	apr_table_t *env = x->r->subprocess_env;
+	const char *prefix = x->dc->prefix != NULL ? x->dc->prefix : "", *uri = x->r->uri;
+	size_t len = strlen(prefix);
+
+	if (strncmp(uri, prefix, len) != 0 || (uri[len] != '/' && uri[len] != '\0'))
+		len = 0;	/* the Location is a pattern */
+	apr_table_setn(env, "SCRIPT_NAME", apr_pstrmemdup(x->r->pool, uri, len));
+	if (uri[len] != '\0')
+		apr_table_setn(env, "PATH_INFO", uri + len);
+	else
+		apr_table_unset(env, "PATH_INFO");
+	apr_table_unset(env, "PATH_TRANSLATED");
+	apr_table_unset(env, "SCRIPT_FILENAME");
+}
+
 /* What is sent first: everything up to STDIN. Returns OK or the status to answer with. */
 static int
 prepare(struct exchange *x)
 {
 	request_rec *r = x->r;
-	apr_bucket_alloc_t *list = r->connection->bucket_alloc;
+	struct request_conf *rc = remembered(r);
 	const char *length;
 	apr_off_t content_length = -1;
 	int rv;
 
-	x->out = apr_brigade_create(r->pool, list);
-	x->body = apr_brigade_create(r->pool, list);
-	x->up = UP_LAST;
-	x->tail_len = sizeof(end_of_stdin);
 	length = apr_table_get(r->headers_in, "Content-Length");
 	if (has_body(r)) {
-		x->tail_len = 0;
-		x->in = apr_brigade_create(r->pool, list);
+		x->in = apr_brigade_create(r->pool, r->connection->bucket_alloc);
 		if (length == NULL || apr_table_get(r->headers_in, "Transfer-Encoding") != NULL || r->kept_body != NULL ||
 		    r->input_filters != r->proto_input_filters) {
 			x->up = UP_SPOOL;
@@ -1692,49 +2044,43 @@ prepare(struct exchange *x)
 				return HTTP_BAD_REQUEST;
 		}
 		content_length = x->want;
-	} else if (length != NULL && strcmp(length, "0") == 0) {
-		content_length = 0;
+	} else {
+		if (length != NULL && strcmp(length, "0") == 0)
+			content_length = 0;
 	}
+	rc->looking = true;
 	ap_add_common_vars(r);
 	ap_add_cgi_vars(r);
+	rc->looking = false;
+	if (rc->virtual)
+		virtual_vars(x);
 	rv = put_params(x, content_length);
-	x->records_up += x->up == UP_LAST;
+	if (x->in == NULL)
+		no_body(x);
 	return rv;
 }
 
 static int
-handler(request_rec *r)
+script_handler(request_rec *r, const char *app)
 {
 	struct exchange x;
 	int rv;
 
-	if (r->handler == NULL || strncmp(r->handler, "zfpm", 4) != 0 || (r->handler[4] != '\0' && r->handler[4] != ':'))
-		return DECLINED;
-	if (r->finfo.filetype != APR_REG) {
-		ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "script is not a file: %s", r->filename);
-		return HTTP_NOT_FOUND;
+	if (!remembered(r)->virtual) {
+		if (r->finfo.filetype != APR_REG) {
+			ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "script is not a file: %s", r->filename);
+			return HTTP_NOT_FOUND;
+		}
+		if (r->used_path_info == AP_REQ_REJECT_PATH_INFO && r->path_info != NULL && r->path_info[0] != '\0')
+			return HTTP_NOT_FOUND;
 	}
-	if (r->used_path_info == AP_REQ_REJECT_PATH_INFO && r->path_info != NULL && r->path_info[0] != '\0')
-		return HTTP_NOT_FOUND;
-
-	memset(&x, 0, sizeof(x));
-	x.r = r;
-	x.sc = ap_get_module_config(r->server->module_config, &zfpm_module);
-	x.dc = ap_get_module_config(r->per_dir_config, &zfpm_module);
-	x.pool = x.dc->pool != NULL ? x.dc->pool : r->server->server_hostname;
-	x.app = r->handler[4] == ':' && r->handler[5] != '\0' ? r->handler + 5 : x.dc->app;
-	x.fd = x.client_fd = -1;
-	x.answer = OK;
-	x.start = apr_time_now();
-
+	exchange_init(&x, r);
+	if (app[0] != '\0')
+		x.app = app;
 	rv = prepare(&x);
 	if (rv != OK)
 		return rv;
-	run(&x);
-	finish_connection(&x);
-	rv = conclude(&x);
-	if (x.block != NULL)
-		apr_bucket_destroy(x.block);
+	rv = serve(&x);
 	if (x.in != NULL && (rv != OK || x.redirect != NULL))
 		forget_body(r);
 	if (x.redirect != NULL && rv == OK && x.down == DOWN_ENDED) {
@@ -1747,16 +2093,172 @@ handler(request_rec *r)
 	return rv;
 }
 
+/*
+ * Has the server's own configuration given this URL its handler? Only <Location>
+ * and what stands outside of sections is asked: a tenant's .htaccess is not in it.
+ */
+static bool
+handler_is_ours(request_rec *r)
+{
+	request_rec like = *r;
+	core_dir_config *core;
+	const char *given, *error = NULL;
+
+	like.per_dir_config = r->server->lookup_defaults;
+	if (ap_location_walk(&like) != OK)
+		return false;
+	core = ap_get_core_module_config(like.per_dir_config);
+	given = core->expr_handler != NULL ? ap_expr_str_exec(r, core->expr_handler, &error) : core->handler;
+	return error == NULL && given != NULL && strcmp(given, r->handler) == 0;
+}
+
+/* zfpm's status page. It shows what runs in every pool, so access control is not left to those who own one. */
+static int
+status_handler(request_rec *r)
+{
+	static const char *const formats[] = { "json", "text", "openmetrics" };
+	struct exchange x;
+	size_t i, len;
+	int rv;
+
+	if (!handler_is_ours(r)) {
+		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "zfpm-status: only a <Location> of the server's configuration "
+		    "can give this handler (URI %s)", r->uri);
+		return HTTP_FORBIDDEN;
+	}
+	r->allowed |= AP_METHOD_BIT << M_GET;
+	if (r->method_number == M_OPTIONS)
+		return DECLINED;
+	if (r->method_number != M_GET)
+		return HTTP_METHOD_NOT_ALLOWED;
+	exchange_init(&x, r);
+	x.pool = x.app = NULL;
+	x.page = "html";
+	len = r->args != NULL ? strcspn(r->args, "&=") : 0;
+	for (i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+		if (len == strlen(formats[i]) && strncmp(r->args, formats[i], len) == 0)
+			x.page = formats[i];
+	rv = put_params(&x, -1);
+	no_body(&x);
+	return rv == OK ? serve(&x) : rv;
+}
+
+static int
+handler(request_rec *r)
+{
+	if (r->handler == NULL || strncmp(r->handler, "zfpm", 4) != 0)
+		return DECLINED;
+	switch (r->handler[4]) {
+	case '\0':
+		return script_handler(r, "");
+	case ':':
+		return script_handler(r, r->handler + 5);
+	case '-':
+		if (strcmp(r->handler, "zfpm-status") == 0)
+			return status_handler(r);
+		/* Declined, the script's source would be sent. */
+		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r, "there is no handler %s: zfpm, zfpm:APP and zfpm-status are; "
+		    "the FILTER role is not supported (URI %s)", r->handler, r->uri);
+		return HTTP_INTERNAL_SERVER_ERROR;
+	}
+	return DECLINED;
+}
+
+/* What an authorizer is sent: what is known of the request, but no body and nothing of the script (6.3). */
+static int
+prepare_authorizer(struct exchange *x)
+{
+	static const char *const unknown[] = { "PATH_INFO", "PATH_TRANSLATED", "SCRIPT_NAME", "SCRIPT_FILENAME", NULL };
+	request_rec *r = x->r;
+	apr_table_t *env = r->subprocess_env;
+	char *path_info = r->path_info;
+	int i;
+
+	r->subprocess_env = apr_table_copy(r->pool, env);
+	r->path_info = NULL;	/* or what it might mean would be looked up */
+	ap_add_common_vars(r);
+	ap_add_cgi_vars(r);
+	r->path_info = path_info;
+	x->env = r->subprocess_env;
+	r->subprocess_env = env;
+	for (i = 0; unknown[i] != NULL; i++)
+		apr_table_unset(x->env, unknown[i]);
+	if (x->dc->authorizer_script != NULL)
+		apr_table_setn(x->env, "SCRIPT_FILENAME", x->dc->authorizer_script);
+	return put_params(x, -1);
+}
+
+/*
+ * Ask the authorizer. In the last of the hooks before a handler, for three
+ * reasons: what Require has refused does not take a worker; the authorizer is
+ * told REMOTE_USER and the variables of mod_ssl; and no shortcut that Apache
+ * takes through its access hooks, where a sub-request or an internal redirect
+ * has the same configuration, goes round it. So both have to agree.
+ */
+static int
+authorize(request_rec *r)
+{
+	struct dir_conf *dc = ap_get_module_config(r->per_dir_config, &zfpm_module);
+	struct request_conf *main;
+	struct exchange x;
+	int rv;
+
+	if (dc->authorizer == NULL || dc->authorizer[0] == '\0')
+		return DECLINED;
+	main = r->main != NULL ? ap_get_module_config(r->main->request_config, &zfpm_module) : NULL;
+	if (main != NULL && main->looking)
+		return DECLINED;
+	exchange_init(&x, r);
+	x.role = FCGI_AUTHORIZER;
+	x.app = dc->authorizer;
+	rv = prepare_authorizer(&x);
+	if (rv == OK)
+		rv = serve(&x);
+	if (rv != OK || x.granted)
+		return rv;
+	return r->main != NULL ? HTTP_FORBIDDEN : DONE;		/* the client has the authorizer's response */
+}
+
+/* ZfpmVirtual: there is nothing to be looked for in the file system, nor a .htaccess to be read. */
+static int
+skip_files(request_rec *r)
+{
+	ap_conf_vector_t *before = r->per_dir_config;
+	struct dir_conf *dc;
+
+	if (!virtual_used || r->uri[0] != '/' || r->proxyreq != PROXYREQ_NONE)
+		return DECLINED;
+	if (ap_location_walk(r) == OK) {
+		dc = ap_get_module_config(r->per_dir_config, &zfpm_module);
+		if (dc->virtual == 1) {
+			remembered(r)->virtual = true;
+			return OK;
+		}
+	}
+	r->per_dir_config = before;
+	return DECLINED;
+}
+
 /* ---- directives ------------------------------------------------------------------------------ */
+
+/* Also where AllowOverrideList names it: neither who runs a script nor who may see a file is its owner's choice. */
+static const char *
+no_htaccess(cmd_parms *cmd)
+{
+	return ap_check_cmd_context(cmd, NOT_IN_HTACCESS);
+}
 
 static const char *
 set_socket(cmd_parms *cmd, void *dir, const char *arg)
 {
 	struct server_conf *sc = ap_get_module_config(cmd->server->module_config, &zfpm_module);
+	const char *problem = no_htaccess(cmd);
 	char *host, *scope;
 	apr_port_t port;
 
 	(void)dir;
+	if (problem != NULL)
+		return problem;
 	sc->tcp = NULL;
 	if (strchr(arg, '/') != NULL) {
 		sc->address = ap_server_root_relative(cmd->pool, arg);
@@ -1777,13 +2279,15 @@ static const char *
 set_key(cmd_parms *cmd, void *dir, const char *arg)
 {
 	struct server_conf *sc = ap_get_module_config(cmd->server->module_config, &zfpm_module);
-	const char *file, *problem = NULL;
+	const char *file, *problem = no_htaccess(cmd);
 	char buf[KEY_MAX + 2], *end;
 	struct stat st;
 	ssize_t n = 0;
 	int fd;
 
 	(void)dir;
+	if (problem != NULL)
+		return problem;
 	file = ap_server_root_relative(cmd->pool, arg);
 	fd = file != NULL ? open(file, O_RDONLY | O_NOCTTY | O_NONBLOCK) : -1;
 	if (fd == -1 || fstat(fd, &st) == -1) {
@@ -1830,10 +2334,8 @@ static const char *
 set_pool(cmd_parms *cmd, void *dir, const char *arg)
 {
 	struct dir_conf *dc = dir;
-	const char *problem;
+	const char *problem = no_htaccess(cmd);
 
-	/* Also where AllowOverrideList names it: who runs a script is not the script's owner's choice. */
-	problem = ap_check_cmd_context(cmd, NOT_IN_HTACCESS);
 	if (problem != NULL)
 		return problem;
 	if (!is_name(arg))
@@ -1850,6 +2352,78 @@ set_app(cmd_parms *cmd, void *dir, const char *arg)
 	if (!is_name(arg))
 		return apr_psprintf(cmd->pool, "ZfpmApp: %s is not the name of an app", arg);
 	dc->app = arg;
+	return NULL;
+}
+
+static const char *
+set_authorizer(cmd_parms *cmd, void *dir, const char *app, const char *script)
+{
+	struct dir_conf *dc = dir;
+	const char *problem = no_htaccess(cmd);
+
+	if (problem != NULL)
+		return problem;
+	if (!is_name(app))
+		return apr_psprintf(cmd->pool, "ZfpmAuthorizer: %s is not the name of an app", app);
+	if (script != NULL && script[0] != '/')
+		return apr_psprintf(cmd->pool, "ZfpmAuthorizer: %s is not an absolute path", script);
+	dc->authorizer = strcmp(app, "none") != 0 ? app : "";
+	dc->authorizer_script = script;
+	return NULL;
+}
+
+static const char *
+set_virtual(cmd_parms *cmd, void *dir, int on)
+{
+	struct dir_conf *dc = dir;
+	const char *problem;
+	char *prefix;
+	size_t len;
+
+	problem = ap_check_cmd_context(cmd, NOT_IN_HTACCESS | NOT_IN_DIRECTORY | NOT_IN_FILES);
+	if (problem != NULL)
+		return problem;
+	dc->virtual = on;
+	prefix = apr_pstrdup(cmd->pool, cmd->path != NULL ? cmd->path : "");
+	for (len = strlen(prefix); len > 0 && prefix[len - 1] == '/'; len--)
+		prefix[len - 1] = '\0';
+	dc->prefix = prefix;
+	if (on)
+		virtual_used = true;
+	return NULL;
+}
+
+/*
+ * A directory is compared as it is written here with what a file is really
+ * called. What a link says where it is written, who owns the place can change.
+ */
+static const char *
+set_sendfile(cmd_parms *cmd, void *dir, const char *arg)
+{
+	struct dir_conf *dc = dir;
+	const char *problem = no_htaccess(cmd);
+	char *path, *real;
+	size_t len;
+
+	if (problem != NULL)
+		return problem;
+	if (dc->sendfile == NULL)
+		dc->sendfile = apr_array_make(cmd->pool, 2, sizeof(const char *));
+	if (strcmp(arg, "none") == 0) {
+		apr_array_clear(dc->sendfile);
+		return NULL;
+	}
+	path = ap_server_root_relative(cmd->pool, arg);
+	if (arg[0] != '/' || path == NULL)
+		return apr_psprintf(cmd->pool, "ZfpmXSendfile: %s is not an absolute path", arg);
+	for (len = strlen(path); len > 0 && path[len - 1] == '/'; len--)
+		path[len - 1] = '\0';
+	real = realpath(arg, NULL);
+	if (real != NULL && strcmp(real, path) != 0 && len > 0)
+		ap_log_error(APLOG_MARK, APLOG_WARNING | APLOG_STARTUP, 0, NULL, "ZfpmXSendfile: %s is really %s: "
+		    "no file is below it unless that is written", arg, real);
+	free(real);
+	APR_ARRAY_PUSH(dc->sendfile, const char *) = path;
 	return NULL;
 }
 
@@ -1883,18 +2457,20 @@ static const char *
 set_connect_timeout(cmd_parms *cmd, void *dir, const char *arg)
 {
 	struct server_conf *sc = ap_get_module_config(cmd->server->module_config, &zfpm_module);
+	const char *problem = no_htaccess(cmd);
 
 	(void)dir;
-	return set_time(cmd, arg, 1, &sc->connect_timeout);
+	return problem != NULL ? problem : set_time(cmd, arg, 1, &sc->connect_timeout);
 }
 
 static const char *
 set_timeout(cmd_parms *cmd, void *dir, const char *arg)
 {
 	struct server_conf *sc = ap_get_module_config(cmd->server->module_config, &zfpm_module);
+	const char *problem = no_htaccess(cmd);
 
 	(void)dir;
-	return set_time(cmd, arg, 0, &sc->timeout);
+	return problem != NULL ? problem : set_time(cmd, arg, 0, &sc->timeout);
 }
 
 static void *
@@ -1933,7 +2509,7 @@ create_dir(apr_pool_t *p, char *dir)
 	struct dir_conf *dc = apr_pcalloc(p, sizeof(*dc));
 
 	(void)dir;
-	dc->error_override = dc->pass_authorization = -1;
+	dc->virtual = dc->error_override = dc->pass_authorization = -1;
 	return dc;
 }
 
@@ -1946,6 +2522,16 @@ merge_dir(apr_pool_t *p, void *base, void *over)
 		dc->pool = b->pool;
 	if (o->app == NULL)
 		dc->app = b->app;
+	if (o->authorizer == NULL) {
+		dc->authorizer = b->authorizer;
+		dc->authorizer_script = b->authorizer_script;
+	}
+	if (o->sendfile == NULL)
+		dc->sendfile = b->sendfile;
+	if (o->virtual == -1) {
+		dc->virtual = b->virtual;
+		dc->prefix = b->prefix;
+	}
 	if (o->error_override == -1)
 		dc->error_override = b->error_override;
 	if (o->pass_authorization == -1)
@@ -1961,6 +2547,7 @@ pre_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp)
 	(void)plog;
 	(void)ptemp;
 	idle_max = -1;
+	virtual_used = false;
 	peers = apr_array_make(p, 4, sizeof(struct peer *));
 	return OK;
 }
@@ -2025,10 +2612,14 @@ child_init(apr_pool_t *p, server_rec *s)
 static void
 register_hooks(apr_pool_t *p)
 {
+	static const char *const setters[] = { "mod_env.c", "mod_ssl.c", NULL };
+
 	(void)p;
 	ap_hook_pre_config(pre_config, NULL, NULL, APR_HOOK_MIDDLE);
 	ap_hook_post_config(post_config, NULL, NULL, APR_HOOK_MIDDLE);
 	ap_hook_child_init(child_init, NULL, NULL, APR_HOOK_MIDDLE);
+	ap_hook_map_to_storage(skip_files, NULL, NULL, APR_HOOK_LAST);	/* behind TRACE, before the core */
+	ap_hook_fixups(authorize, setters, NULL, APR_HOOK_MIDDLE);
 	ap_hook_handler(handler, NULL, NULL, APR_HOOK_MIDDLE);
 }
 
@@ -2041,6 +2632,12 @@ static const command_rec directives[] = {
 	    "the pool that runs the scripts (the server's ServerName)"),
 	AP_INIT_TAKE1("ZfpmApp", set_app, NULL, OR_FILEINFO,
 	    "which of the pool's apps runs the scripts (the pool's first)"),
+	AP_INIT_FLAG("ZfpmVirtual", set_virtual, NULL, RSRC_CONF | ACCESS_CONF,
+	    "on or off: URLs are the application's, no file is looked up (off)"),
+	AP_INIT_ITERATE("ZfpmXSendfile", set_sendfile, NULL, RSRC_CONF | ACCESS_CONF,
+	    "DIRs below which a script may name files with X-Sendfile, or none (none)"),
+	AP_INIT_TAKE12("ZfpmAuthorizer", set_authorizer, NULL, RSRC_CONF | ACCESS_CONF,
+	    "the app that is asked before access is granted, and its SCRIPT, or none (none)"),
 	AP_INIT_TAKE1("ZfpmIdleConnections", set_idle, NULL, RSRC_CONF,
 	    "how many connections to zfpm each process keeps (ThreadsPerChild)"),
 	AP_INIT_TAKE1("ZfpmConnectTimeout", set_connect_timeout, NULL, RSRC_CONF,

@@ -127,7 +127,10 @@ for line in 'ZfpmSocket nonsense' 'ZfpmPool ../x' 'ZfpmApp a/b' 'ZfpmIdleConnect
 ZfpmIdleConnections 3
 </VirtualHost>' '<Directory /srv>
 ZfpmSocket /x
-</Directory>' 'ZfpmVirtual on' 'ZfpmXsendfile /'; do
+</Directory>' '<Directory /srv>
+ZfpmVirtual on
+</Directory>' 'ZfpmVirtual maybe' 'ZfpmXSendfile relative' 'ZfpmXSendfile' 'ZfpmAuthorizer ../x' 'ZfpmAuthorizer app relative.php' \
+    'ZfpmNosuch on'; do
 	printf '%s\n' "$line" | httpd_test >"$tmp/out" 2>&1 && echo "$line"
 done >"$tmp/taken"
 is "$(cat "$tmp/taken")" '' "nonsense, wrong places and unknown directives are refused"
