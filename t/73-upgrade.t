@@ -180,8 +180,11 @@ held r1
 begin up upgrade
 passes "the next program takes its time to answer" wait_until test -s "$tmp/asked"
 like "$(request two)" '^pid' "meanwhile all is served"
+n=$(sockets_of "$zfpm_pid")
+connected() { [ "$(sockets_of "$zfpm_pid")" -eq $((n + 2)) ]; }
 begin again upgrade
 begin re reload
+wait_until connected
 begin stop stop
 ended stop
 is "$status $out" '0 stopped' "zfpm stop does not wait for it"
