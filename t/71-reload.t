@@ -10,6 +10,7 @@ plan 88
 make_user user
 make_user other
 conf='
+	timeout idle 10m
 	app app { command @bin@/app -g }
 	pool one {
 		user @user@

@@ -18,6 +18,7 @@ put "$built"
 zfpm=$tmp/prog/zfpm control=$built
 make_user user
 conf='
+	timeout idle 10m
 	app app { command @bin@/app -g }
 	pool one {
 		user @user@

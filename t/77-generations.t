@@ -16,6 +16,7 @@ echo the-first-key-of-two >"$tmp/key"
 chmod 600 "$tmp/key"
 mkfifo -m 666 "$tmp/start.gate"
 conf='
+	timeout idle 10m
 	app app { command @bin@/app -g }
 	app own { command @bin@/app -g }
 	app slow { command @bin@/app -g -o @tmp@/start.gate }

@@ -12,6 +12,7 @@ mkdir "$tmp/prog"
 cp "$zfpm" "$tmp/prog/zfpm" && chmod 755 "$tmp/prog/zfpm"
 control=$zfpm zfpm=$tmp/prog/zfpm
 start_zfpm <<-\END
+	timeout idle 10m
 	app app {
 		command @bin@/app -g
 		roles responder authorizer filter
