@@ -25,7 +25,7 @@ make install DESTDIR="$d" PREFIX=/opt/z sysconfdir=/opt/etc >"$tmp/make.txt" 2>&
 ok $? "make install" || diag "$(cat "$tmp/make.txt")"
 is "$(files)" "$(for f in ${modules:+"$modules/mod_zfpm.so"} /opt/etc/zfpm/key /opt/etc/zfpm/zfpm.conf \
     /opt/etc/logrotate.d/zfpm /opt/z/lib/systemd/system/zfpm.service /opt/z/lib/systemd/system/zfpm.socket \
-    /opt/z/sbin/zfpm /opt/z/share/man/man5/zfpm.conf.5 /opt/z/share/man/man8/mod_zfpm.8 \
+    /opt/z/sbin/zfpm /opt/z/share/man/man5/zfpm.conf.5 /opt/z/share/man/man5/zfpm-status.5 /opt/z/share/man/man8/mod_zfpm.8 \
     /opt/z/share/man/man8/zfpm.8; do echo ".$f"; done | sort)" "brings these files"
 passes "the binary can be run" test -x "$d/opt/z/sbin/zfpm"
 passes "pools.d is a directory" test -d "$d/opt/etc/zfpm/pools.d"
