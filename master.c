@@ -1448,6 +1448,7 @@ begin_upgrade(int64_t now_ms)
 	char value[16], *argv[] = { (char *)(uintptr_t)start->binary, "-t", "-c", (char *)(uintptr_t)start->file, NULL };
 	struct spawn_error err;
 	char text[sizeof(err.reason) + 64];
+	pid_t master = getpid();
 	int fd[2];
 
 	operation = OP_CHECK;
@@ -1474,6 +1475,7 @@ begin_upgrade(int64_t now_ms)
 		return;
 	}
 	if (check_pid == 0) {
+		os_die_with_parent(master, SIGKILL);
 		dup2(fd[1], STDOUT_FILENO);
 		dup2(fd[1], STDERR_FILENO);
 		os_close_from(STDERR_FILENO + 1);
