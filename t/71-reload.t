@@ -289,6 +289,8 @@ request one >/dev/null
 request two >/dev/null
 reload
 wait_until one_router
+# One that lost its router may take its time to end.
+wait_until json_is '$j->{workers}{stopping} + $j->{workers}{finishing}' 0
 before="$(fds_of "$zfpm_pid") $(fds_of "$(routers)") $(worker_sockets) $(children_of "$zfpm_pid" | grep -c .)"
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 	reload
