@@ -398,6 +398,26 @@ peer_connect(const struct peer *p, apr_interval_time_t timeout)
 	return fd;
 }
 
+/* A connection for this request: a kept one, or a new one. Returns false, and has said why, if there is none. */
+static bool
+get_connection(struct exchange *x)
+{
+	struct peer *p = x->sc->peer;
+
+	x->fd = peer_take(p);
+	x->kept = x->fd != -1;
+	if (x->fd == -1)
+		x->fd = peer_connect(p, x->sc->connect_timeout);
+	if (x->fd == -1) {
+		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r, "Cannot connect to zfpm at %s: %s %s", p->address,
+		    error_text(x, errno), whose(x));
+		return false;
+	}
+	ap_log_rerror(APLOG_MARK, TRACE_CONNECTION, 0, x->r, "%s connection to %s, descriptor %d",
+	    x->kept ? "kept" : "new", p->address, x->fd);
+	return true;
+}
+
 /* ---- the request's parameters ------------------------------------------------- */
 
 struct var {
@@ -1605,6 +1625,27 @@ client_woke(struct exchange *x, short revents)
 #define CLIENT_CLOSES	POLLIN
 #endif
 
+/* poll() that looks after an HTTP/2 client besides: nothing wakes us when such a one leaves. */
+static int
+poll_watching(struct exchange *x, struct pollfd *p, nfds_t nfds, int ms)
+{
+	conn_rec *c = x->r->connection;
+	int n, tick;
+
+	for (;;) {
+		tick = c->master != NULL && (ms == -1 || ms > CLIENT_TICK_MS) ? CLIENT_TICK_MS : ms;
+		n = poll(p, nfds, tick);
+		if (n == -1 && errno == EINTR)
+			continue;
+		if (n == 0 && c->aborted)
+			x->down = DOWN_GONE;
+		if (n != 0 || c->aborted || tick == ms)
+			return n;
+		if (ms != -1)
+			ms -= tick;
+	}
+}
+
 /* Until zfpm or the client has something for us, or the time is over. */
 static void
 wait_event(struct exchange *x)
@@ -1624,10 +1665,9 @@ wait_event(struct exchange *x)
 		ms = nfds == 2 ? CLIENT_TICK_MS : BLIND_TICK_MS;
 	else
 		ms = x->sc->timeout > 0 ? (int)apr_time_as_msec(x->sc->timeout) : -1;
-	do {
-		n = poll(p, (nfds_t)nfds, ms);
-	} while (n == -1 && errno == EINTR);
-
+	n = poll_watching(x, p, (nfds_t)nfds, ms);
+	if (x->down == DOWN_GONE)
+		return;
 	if (n == 0 && !(x->starved && !x->blocked)) {
 		x->down = DOWN_SILENT;
 		return;
@@ -1676,20 +1716,8 @@ move_up(struct exchange *x)
 static bool
 begin(struct exchange *x)
 {
-	struct peer *p = x->sc->peer;
-
 	for (;;) {
-		if (x->fd == -1) {
-			x->fd = peer_take(p);
-			x->kept = x->fd != -1;
-		}
-		if (x->fd == -1)
-			x->fd = peer_connect(p, x->sc->connect_timeout);
-		ap_log_rerror(APLOG_MARK, TRACE_CONNECTION, 0, x->r, "%s connection to %s, descriptor %d",
-		    x->kept ? "kept" : "new", p->address, x->fd);
-		if (x->fd == -1) {
-			ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r, "Cannot connect to zfpm at %s: %s %s", p->address,
-			    error_text(x, errno), whose(x));
+		if (x->fd == -1 && !get_connection(x)) {
 			refuse(x, HTTP_SERVICE_UNAVAILABLE);
 			return false;
 		}
@@ -2034,6 +2062,10 @@ prepare(struct exchange *x)
 		if (length == NULL || apr_table_get(r->headers_in, "Transfer-Encoding") != NULL || r->kept_body != NULL ||
 		    r->input_filters != r->proto_input_filters) {
 			x->up = UP_SPOOL;
+			if (!get_connection(x))		/* then nobody wants the body */
+				return HTTP_SERVICE_UNAVAILABLE;
+			peer_put(x->sc->peer, x->fd);
+			x->fd = -1;
 			rv = spool(x);
 			if (rv != OK)
 				return rv;
