@@ -25,12 +25,15 @@
 # @key@ @modules@ and @NAME@ of make_user NAME replaced. $port and $httpd_pid
 # are there after start_httpd, the error log is $tmp/error.log. More modules:
 # LoadModule lines in the text (LoadModule http2_module @modules@/mod_http2.so).
+# HTTPD_MODULE in the environment: another build of mod_zfpm.so; HTTPD_PRELOAD:
+# what Apache is to load before all else (the library of a sanitizer, for such a build).
 
 for lib_httpd in apache2 httpd /usr/sbin/apache2 /usr/sbin/httpd ''; do
 	command -v "$lib_httpd" >/dev/null 2>&1 && break
 done
 lib_modules=$(${APXS:-apxs} -q LIBEXECDIR 2>/dev/null)
 httpd_pid='' port='' key=''
+module=${HTTPD_MODULE:-$module}
 
 need_httpd() {
 	if [ -z "$lib_httpd" ] || [ ! -d "$lib_modules" ]; then
@@ -105,7 +108,7 @@ httpd_conf() {
 
 httpd_test() {
 	httpd_conf "$tmp/httpd.test.conf" event
-	"$lib_httpd" -t -f "$tmp/httpd.test.conf"
+	env ${HTTPD_PRELOAD:+"LD_PRELOAD=$HTTPD_PRELOAD"} "$lib_httpd" -t -f "$tmp/httpd.test.conf"
 }
 
 lib_serving() { [ "$(count_errors 'resuming normal operations')" -gt "$lib_before" ] && curl -s -o "$tmp/curl.null" "http://127.0.0.1:$port/"; }
@@ -123,7 +126,7 @@ start_httpd() {
 	    mv "$tmp/httpd.conf.new" "$tmp/httpd.conf"
 	lib_before=$(count_errors 'resuming normal operations')
 	# A session of its own: Apache ends itself by a signal to its whole process group.
-	setsid "$lib_httpd" -f "$tmp/httpd.conf" -DFOREGROUND </dev/null >"$tmp/httpd.out" 2>&1 &
+	setsid env ${HTTPD_PRELOAD:+"LD_PRELOAD=$HTTPD_PRELOAD"} "$lib_httpd" -f "$tmp/httpd.conf" -DFOREGROUND </dev/null >"$tmp/httpd.out" 2>&1 &
 	httpd_pid=$!
 	if ! wait_until httpd_settled || gone "$httpd_pid"; then
 		diag "Apache did not start: $(cat "$tmp/httpd.out" "$tmp/error.log")"
