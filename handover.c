@@ -36,7 +36,8 @@ struct worker_packet {
 struct serving_packet {
 	uint32_t	 type;
 	uint32_t	 worker;
-	int64_t		 start_ms;
+	int64_t		 start_ms;	/* the request */
+	int64_t		 worker_ms;	/* the worker */
 	uint64_t	 requests;
 	struct about	 about;
 };
@@ -108,6 +109,7 @@ hand_serving(int sock, const struct worker *w)
 	memset(&p, 0, sizeof(p));
 	p.type = HAND_SERVING;
 	p.worker = w->number;
+	p.worker_ms = w->start_ms;
 	p.requests = w->requests;
 	for (l = w->links; l < w->links + w->nlinks; l++)
 		if (l->request != NULL) {
@@ -339,7 +341,8 @@ hand_get(struct heritage *h, struct handed *out, const struct conf *conf, int64_
 			end_about(&in.serving.about);
 			out->worker = in.serving.worker;
 			out->requests = in.serving.requests;
-			out->start_ms = past(in.serving.start_ms, now_ms);
+			out->start_ms = past(in.serving.worker_ms, now_ms);
+			out->request_ms = past(in.serving.start_ms, now_ms);
 			out->about = &in.serving.about;
 			return HAND_SERVING;
 		case HAND_COUNTERS:

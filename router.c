@@ -749,7 +749,7 @@ worker_handed(const struct handed *h)
 		goto close;		/* it has exited meanwhile */
 	w->handed = true;
 	/* The master's word may have been faster, when this came by way of two routers. */
-	w->requests += h->requests;
+	w->requests = w->state == WORKER_ELSEWHERE ? h->requests : w->requests + h->requests;
 	w->start_ms = h->start_ms;
 	if (w->state == WORKER_ELSEWHERE) {
 		w->idle_ms = h->idle_ms;
@@ -781,7 +781,9 @@ worker_serves(const struct handed *h)
 
 	if (w == NULL || w->state != WORKER_ELSEWHERE)
 		return;
-	w->elsewhere_ms = h->start_ms;
+	w->requests = h->requests;
+	w->start_ms = h->start_ms;
+	w->elsewhere_ms = h->request_ms;
 	if (w->elsewhere == NULL && (w->elsewhere = malloc(sizeof(*w->elsewhere))) == NULL)
 		return;			/* status has less to say */
 	*w->elsewhere = *h->about;

@@ -994,7 +994,8 @@ struct handed {
 	uint32_t	 worker;	/* HAND_WORKER, HAND_SERVING: its number */
 	int		 error_fd, link_fd;
 	uint64_t	 requests;
-	int64_t		 start_ms, idle_ms;	/* HAND_SERVING: start_ms is the request's */
+	int64_t		 start_ms, idle_ms;	/* the worker's; HAND_SERVING: no idle_ms */
+	int64_t		 request_ms;	/* HAND_SERVING: when its request began */
 	bool		 closes;
 	const char	*line;		/* of its standard error, unfinished; valid until the next call, as the rest */
 	const struct about *about;
