@@ -1346,11 +1346,12 @@ authorizer_decide(struct exchange *x, const apr_table_t *given)
 		answer_instead(x, OK);
 		return;
 	}
+	if (x->r->main != NULL) {	/* who looks a file up, or includes it, asks whether he may, not for a page that says why */
+		answer_instead(x, HTTP_FORBIDDEN);
+		return;
+	}
 	ap_run_insert_error_filter(x->r);	/* as for every refusal: there may be headers to be added */
 	header_apply(x, fields);
-	/* Who looks a file up, or includes it, wants to know whether he may have it, not to see the reason. */
-	if (x->down == DOWN_BODY && x->r->main != NULL)
-		answer_instead(x, x->r->status);
 }
 
 static void

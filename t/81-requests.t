@@ -32,6 +32,7 @@ mkdir -m 1777 "$tmp/notes" "$tmp/spool"
 TMPDIR=$tmp/spool
 export TMPDIR
 
+# shellcheck disable=SC2016 # $1 is RewriteRule's
 start_httpd event <<-EOF
 	LoadModule http2_module @modules@/mod_http2.so
 	LoadModule userdir_module @modules@/mod_userdir.so

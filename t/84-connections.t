@@ -10,7 +10,10 @@ plan 17
 tenants
 www=$tmp/www/a.test
 touch "$www/x.app"
-echo '<?php header("X-Sendfile: " . $_GET["f"]);' >"$www/send.php"
+cat >"$www/send.php" <<-\EOF
+	<?php
+	header('X-Sendfile: ' . $_GET['f']);
+EOF
 echo '<?php echo strlen(file_get_contents("php://input"));' >"$www/post.php"
 mkdir "$tmp/files"
 echo file >"$tmp/files/f"

@@ -53,7 +53,7 @@ cat >"$tmp/judge.php" <<-\EOF
 EOF
 printf 'good:%s\n' "$(printf good | openssl passwd -apr1 -stdin)" >"$tmp/users"
 cat >"$tmp/www/a.test/index.shtml" <<-\EOF
-	[<!--#include virtual="/in/page.txt?code=200" -->][<!--#include virtual="/in/page.txt?code=403" -->]
+	[<!--#include virtual="/in/page.txt?code=200" -->][<!--#include virtual="/in/page.txt?code=403" -->][<!--#include virtual="/in/page.txt?code=204" -->]
 EOF
 
 start_httpd event <<-EOF
@@ -125,7 +125,7 @@ passes "which the log names" errors 'unknown role\) \(pool a.test, app app, URI 
 
 # Ways round it
 is "$(get a.test '/outside?code=403&out=3' | wc -c)" 3 "a rewritten URL is asked for"
-is "$(get a.test '/index.shtml' | tr -d '\n')" '[the secret][[an error occurred while processing this directive]]' \
+is "$(get a.test '/index.shtml' | tr -d '\n')" '[the secret][[an error occurred while processing this directive]][[an error occurred while processing this directive]]' \
     "what a page includes too"
 is "$(code a.test '/in/?code=403&out=1')" 403 "so is a directory"
 printf 'ZfpmAuthorizer none\n' >"$tmp/www/a.test/in/.htaccess"

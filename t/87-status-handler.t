@@ -6,7 +6,7 @@ need_httpd
 plan 25
 
 tenants
-echo '<?php echo "hello\n";' >"$tmp/www/a.test/hello.php"
+echo '<?php echo "hello";' >"$tmp/www/a.test/hello.php"
 mkdir "$tmp/www/a.test/my"
 echo x >"$tmp/www/a.test/my/index.html"
 start_httpd event <<-EOF
@@ -31,6 +31,7 @@ like "$h" 'a\.test' "which names the pool"
 is "$(printf '%s\n' "$h" | grep -Ec '(src|href)="?(https?:)?//')" 0 "and needs nothing from elsewhere"
 like "$(get a.test '/zfpm-status?json' -i)" '^Content-Type: application/json' "?json"
 get a.test '/zfpm-status?json' >"$tmp/json"
+# shellcheck disable=SC2016 # Perl
 passes "is JSON, with the pool" perl -MJSON::PP -e \
     'local $/; exit !grep { $_->{name} eq "a.test" } @{decode_json(<STDIN>)->{pools}}' <"$tmp/json"
 like "$(get a.test '/zfpm-status?text' -i)" '^Content-Type: text/plain' "?text"
