@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # the expressions are perl's
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
-plan 61
+plan 62
 
 make_user user
 start_zfpm <<-\END
@@ -208,14 +208,18 @@ is "$status,$(head -n 1 "$tmp/page"),$(tail -n 1 "$tmp/page")" '0,<!DOCTYPE html
 like "$(cat "$tmp/page")" '<td>late</td>.*<td>timeout=1</td><td>app=1</td>' "has them too"
 
 # A worker of an earlier configuration
+request one >"$tmp/answer"
 hold e one -p REQUEST_METHOD=GET -p REQUEST_URI=/elsewhere
 held e
 pid=$(json '(grep { $_->{busy} } @{$pool{one}{workers}{list}})[0]{pid}')
+before=$(json '(grep { $_->{busy} } @{$pool{one}{workers}{list}})[0]{requests}')
 timeout 60 "$zfpm" reload -c "$tmp/zfpm.conf" >"$tmp/out" 2>&1 || diag "reload: $(cat "$tmp/out")"
 comes '$j->{generation}' 2 "a reload makes the next generation"
 is "$(json '$j->{uptime_s} >= $j->{configuration_age_s}')" 1 "which is younger than zfpm"
 comes '$pool{one}{workers}{finishing}, $j->{workers}{finishing}' 1,1 "what runs on under the settings before is shown as finishing"
 is "$(json 'my ($w) = grep { $_->{state} eq "finishing" } @{$pool{one}{workers}{list}}; $w->{pid}, $w->{request}{uri}')" "$pid,/elsewhere" "with what it does"
+is "$(json 'my ($w) = grep { $_->{state} eq "finishing" } @{$pool{one}{workers}{list}}; $w->{requests} > 0, $w->{requests}, $w->{age_s} > $w->{request}{elapsed_s}')" \
+    "1,$before,1" "and what it has done"
 is "$(json '$pool{twice}{counters}{restarts}{max_requests}, $j->{counters}{timeouts}{app}')" 1,1 "counters go on"
 release e
 finish e
