@@ -314,6 +314,18 @@ pool_settle(struct pool *p)
 }
 
 void
+pool_served(struct pool *p, int64_t now_ms)
+{
+	COUNT(p, requests);
+	if (now_ms - p->window_ms >= RATE_MS) {
+		p->last_requests = now_ms - p->window_ms < 2 * RATE_MS ? p->window_requests : 0;
+		p->window_requests = 0;
+		p->window_ms = now_ms - now_ms % RATE_MS;
+	}
+	p->window_requests++;
+}
+
+void
 pool_release(struct pool *p)
 {
 	p->requests--;

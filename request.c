@@ -1424,7 +1424,7 @@ app_ended(struct request *r, bool clean, int64_t now_ms)
 	struct link *l = r->link;
 
 	log_slow(r, now_ms);
-	COUNT(r->pool, requests);
+	pool_served(r->pool, now_ms);
 	/* An answer before the whole request was taken, or rubbish after it: this connection is out of step. */
 	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited) {
 		close(l->fd);

@@ -21,6 +21,7 @@
 
 #define PIECE		16384		/* bytes of a piece, before it is given out; one worker or pool more may be in it */
 #define LOOKS		2048		/* or so many pools and buckets looked at, if there is something to give out */
+#define LONGEST_SHOWN	10	/* requests that run longest, in HTML */
 #define QUEUE_SHOWN	100		/* requests of one pool's queue */
 #define WIDTH_MIN	16		/* columns for a pool's name; a longer one moves its line to the right */
 #define WIDTH_MAX	40
@@ -380,10 +381,24 @@ struct tally {
 	int		 nworkers;
 	int		 queued;
 	int64_t		 wait_ms;	/* the longest; not known of all together */
+	double		 rate;		/* requests a second, in the last ten; not known of all together */
 	const struct counters *counters;	/* NULL: it never had any */
 };
 
 static const struct counters no_counters;
+
+/* Requests that ended in each second of the last whole window and of this one. */
+static double
+rate_of(const struct pool *p, int64_t now_ms)
+{
+	int64_t age_ms = now_ms - p->window_ms;
+
+	if (p->window_ms == 0 || age_ms >= 2 * RATE_MS)
+		return 0;
+	if (age_ms >= RATE_MS)		/* that is the last one by now */
+		return (double)p->window_requests * 1000 / RATE_MS;
+	return (double)(p->last_requests + p->window_requests) * 1000 / (double)(RATE_MS + age_ms);
+}
 
 /* SHOWN_KINDS: it is none any more. */
 static enum shown
@@ -453,6 +468,7 @@ tally_living(const struct status *st, struct tally *t, const struct pool *p)
 			t->workers[shown]++;
 			t->nworkers++;
 		}
+	t->rate = rate_of(p, st->now_ms);
 	t->queued = p->queued;
 	if (p->queued > 0)
 		for (i = 0; i < p->conf->napps; i++)
@@ -503,6 +519,13 @@ static const struct column pool_columns[] = {
 	{ "POOL", NAME_COLUMN },	{ "IDLE", 4 },		{ "BUSY", 4 },		{ "START", 5 },
 	{ "STOP", 4 },			{ "FINISH", 6 },	{ "MAX", 5 },		{ "QUEUE", 5 },
 	{ "WAIT", 6 },			{ "REQUESTS", 9 },	{ "FAILED", 6 },	{ "RESTARTS", -20 },
+	{ "TIMEOUTS", 0 },		{ NULL, 0 },
+};
+static const struct column html_pool_columns[] = {	/* the same with a picture of it, and how it is at this moment */
+	{ "POOL", NAME_COLUMN },	{ "", -1 },
+	{ "IDLE", 4 },			{ "BUSY", 4 },		{ "START", 5 },		{ "STOP", 4 },
+	{ "FINISH", 6 },		{ "MAX", 5 },		{ "QUEUE", 5 },
+	{ "WAIT", 6 },			{ "RATE/S", 6 },	{ "REQUESTS", 9 },	{ "FAILED", 6 },	{ "RESTARTS", -20 },
 	{ "TIMEOUTS", 0 },		{ NULL, 0 },
 };
 static const struct column worker_columns[] = {
@@ -680,6 +703,35 @@ put_list(struct buf *b, const uint64_t *values, const char *const *names, int n)
 	}
 }
 
+/* How many of the workers that there may be are busy, and how many idle. */
+static void
+cell_bar(struct status *st, struct buf *b, const struct tally *t)
+{
+	int busy = t->workers[SHOWN_BUSY] + t->workers[SHOWN_FINISHING], idle = t->workers[SHOWN_IDLE], max = t->max_workers;
+	size_t c = cell_begin(st, b);
+
+	if (max < busy + idle)	/* a reload may have lowered it */
+		max = busy + idle;
+	put_string(b, "<span class=\"bar\"><i class=\"busy\" style=\"width:");
+	put_number(b, max > 0 ? (uint64_t)busy * 100 / (uint64_t)max : 0);
+	put_string(b, "%\"></i><i class=\"idle\" style=\"width:");
+	put_number(b, max > 0 ? (uint64_t)idle * 100 / (uint64_t)max : 0);
+	put_string(b, "%\"></i></span>");
+	cell_end(st, b, c);
+}
+
+static void
+cell_rate(struct status *st, struct buf *b, double rate)
+{
+	size_t c = cell_begin(st, b);
+	uint64_t tenths = (uint64_t)(rate * 10 + 0.5);
+
+	put_number(b, tenths / 10);
+	put_char(b, '.');
+	put_number(b, tenths % 10);
+	cell_end(st, b, c);
+}
+
 static void
 table_pool(struct status *st, struct buf *b, const struct tally *t)
 {
@@ -687,8 +739,10 @@ table_pool(struct status *st, struct buf *b, const struct tally *t)
 	size_t c;
 	int i;
 
-	table_row(st, b, "Pools", pool_columns);
+	table_row(st, b, "Pools", is_html(st) ? html_pool_columns : pool_columns);
 	cell_text(st, b, t->name);
+	if (is_html(st))
+		cell_bar(st, b, t);
 	for (i = 0; i < SHOWN_KINDS; i++)
 		cell_number(st, b, (uint64_t)t->workers[i]);
 	cell_number(st, b, (uint64_t)t->max_workers);
@@ -697,6 +751,8 @@ table_pool(struct status *st, struct buf *b, const struct tally *t)
 		cell_time(st, b, t->wait_ms);
 	else
 		cell_none(st, b);
+	if (is_html(st))
+		cell_rate(st, b, t->rate);
 	cell_number(st, b, counters->requests);
 	cell_number(st, b, counters->failed);
 	c = cell_begin(st, b);
@@ -709,13 +765,13 @@ table_pool(struct status *st, struct buf *b, const struct tally *t)
 }
 
 static void
-table_worker(struct status *st, struct buf *b, const struct worker *w)
+table_worker(struct status *st, struct buf *b, const char *title, const struct worker *w)
 {
 	const struct about *about;
 	int64_t start_ms;
 	size_t c;
 
-	table_row(st, b, "Workers", worker_columns);
+	table_row(st, b, title, worker_columns);
 	cell_text(st, b, w->pool->name);
 	if (w->pid > 0)
 		cell_number(st, b, (uint64_t)w->pid);
@@ -740,6 +796,38 @@ table_worker(struct status *st, struct buf *b, const struct worker *w)
 		cell_none(st, b);
 	}
 	row_end(st, b);
+}
+
+/* Of all pools, or of the one that is asked for: what has been running for longest. */
+static void
+table_longest(struct status *st, struct buf *b)
+{
+	const struct worker *longest[LONGEST_SHOWN], *w;
+	int64_t since[LONGEST_SHOWN], start_ms;
+	const struct pool *p;
+	int i, n = 0;
+	size_t bucket;
+
+	for (bucket = 0; bucket < POOL_BUCKETS; bucket++)
+		for (p = pool_bucket(bucket); p != NULL; p = p->hash_next) {
+			if (st->name[0] != '\0' && strcmp(p->name, st->name) != 0)
+				continue;
+			for (w = p->workers; w != NULL; w = w->pool_next) {
+				if (worker_request(w, &start_ms) == NULL || (n == LONGEST_SHOWN && start_ms >= since[n - 1]))
+					continue;
+				if (n < LONGEST_SHOWN)
+					n++;
+				for (i = n - 1; i > 0 && since[i - 1] > start_ms; i--) {
+					since[i] = since[i - 1];
+					longest[i] = longest[i - 1];
+				}
+				since[i] = start_ms;
+				longest[i] = w;
+			}
+		}
+	for (i = 0; i < n; i++)
+		table_worker(st, b, "Longest running requests", longest[i]);
+	table_close(st, b);
 }
 
 static void
@@ -898,13 +986,19 @@ page_head(struct status *st, struct buf *b)
 
 	if (is_html(st))
 		put_string(b, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-		    "<meta name=\"robots\" content=\"noindex\">\n<title>zfpm status</title>\n<style>\n"
+		    "<meta name=\"robots\" content=\"noindex\">\n<meta http-equiv=\"refresh\" content=\"5\">\n"
+		    "<title>zfpm status</title>\n<style>\n"
 		    "body { font-family: sans-serif; font-size: 90%; }\n"
 		    "table { border-collapse: collapse; }\n"
 		    "td, th { padding: .1em .5em; text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; }\n"
 		    "td { overflow-wrap: anywhere; }\n"
 		    ".n { text-align: right; white-space: nowrap; }\n"
-		    "</style>\n</head>\n<body>\n<h1>zfpm status</h1>\n<table>\n");
+		    ".bar { display: inline-flex; width: 8em; height: .9em; background: #eee; }\n"
+		    ".busy { background: #c60; }\n.idle { background: #6a4; }\n"
+		    "</style>\n</head>\n<body>\n<h1>zfpm status</h1>\n"
+		    "<p><a href=\"?json\">JSON</a> <a href=\"?text\">text</a> <a href=\"?openmetrics\">OpenMetrics</a> "
+		    "<span class=\"bar\"><i class=\"busy\" style=\"width:50%\"></i><i class=\"idle\" style=\"width:25%\"></i></span> "
+		    "busy, idle, of what may be</p>\n<table>\n");
 	c = head_line(st, b, "zfpm");
 	put_string(b, ZFPM_VERSION ", master ");
 	put_signed(b, st->info.master_pid);
@@ -940,8 +1034,10 @@ page_head(struct status *st, struct buf *b)
 		if (p != NULL || st->only != NULL)
 			head_tally(st, b, &t);
 	}
-	if (is_html(st))
+	if (is_html(st)) {
 		put_string(b, "</table>\n");
+		table_longest(st, b);
+	}
 }
 
 /* How many pools are configured, but have neither workers nor requests; together they take one line. */
@@ -1585,7 +1681,7 @@ put_item(struct status *st)
 	if (st->format == STATUS_JSON)
 		json_worker(st, &st->out, w);
 	else
-		table_worker(st, &st->out, w);
+		table_worker(st, &st->out, "Workers", w);
 }
 
 /* In the sections that go through the pools: what a place has to have; 0: it is not known yet. */

@@ -647,6 +647,8 @@ struct pool {
 	struct pool	*starved_prev, *starved_next;
 	struct pool_app	 *apps;		/* conf->napps of them */
 	struct counters	 *counters;	/* of an exact pool, they outlive it */
+	int64_t		 window_ms;	/* when the window of RATE_MS that is being counted began */
+	uint32_t	 window_requests, last_requests;	/* ended in it, and in the one before */
 	int		 error_log_fd;	/* -1: zfpm's own log; ours */
 	int64_t		 error_log_ms;	/* its last failure was logged */
 	char		 name[POOL_NAME_LEN + 1];
@@ -759,6 +761,9 @@ void		 pool_totals(struct totals *);
 const struct counters *pool_counters(const struct conf_pool *);
 /* Count for this pool and for all. */
 #define COUNT(p, what)	((p)->counters->what++, all_counters.what++)
+#define RATE_MS		10000
+/* A request of the pool's has ended: count it, and for the rate. */
+void		 pool_served(struct pool *, int64_t now_ms);
 extern struct counters all_counters;
 
 /* ---- status.c: formats the counters, read-only. No I/O ----------------------------- */

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016,SC1003 # the expressions are perl's
 rootless=1
 . "${0%/*}/lib.sh"
-plan 62
+plan 66
 
 sanitize=''
 [ -z "${ZFPM_BUILD:-}" ] || sanitize='-O1 -g -fsanitize=address,undefined'
@@ -28,7 +28,7 @@ html() {
 		die "control character\n" if $chars =~ /[\x00-\x09\x0b-\x1f\x7f-\x9f\x{2028}-\x{202e}\x{2066}-\x{2069}]/;
 		my @open;
 		$text =~ s/^<!DOCTYPE html>\n// or die "no doctype\n";
-		while ($text =~ /\G(?:<(\/?)([a-z0-9]+)((?: [a-z]+="[^"<>&]*")*)>|([^<>&]|&(?:lt|gt|amp|quot|#39);)+)/gc) {
+		while ($text =~ /\G(?:<(\/?)([a-z0-9]+)((?: [a-z-]+="[^"<>&]*")*)>|([^<>&]|&(?:lt|gt|amp|quot|#39);)+)/gc) {
 			next if !defined $2 || $2 eq "meta";
 			if (!$1) {
 				push @open, $2;
@@ -157,7 +157,14 @@ is "$(table 'APP *WAIT' | wc -l),$(table 'APP *WAIT' | tail -n 1 | tr -s ' ')" "
 
 scene mixed html
 passes "HTML: its tags are balanced, and there are no others" html
-is "$(grep -c '^<h2>' "$tmp/page"),$(grep -c '&lt;script&gt;alert(&quot;x&quot;)' "$tmp/page")" 4,1 "HTML: the same tables"
+is "$(grep -c '^<h2>' "$tmp/page"),$(grep -c '&lt;script&gt;alert(&quot;x&quot;)' "$tmp/page")" 5,2 "HTML: the same tables, and that of what runs longest"
+like "$(cat "$tmp/page")" '<meta http-equiv="refresh" content="5">' "HTML: it is loaded again by itself"
+like "$(cat "$tmp/page")" '<a href="\?json">JSON</a>' "HTML: and leads to the page for programs"
+like "$(grep '^<tr><td>www.example.com</td><td><span class="bar">' "$tmp/page")" 'class="busy" style="width:[0-9]+%"></i><i class="idle" style="width:10%"' \
+    "HTML: a picture of how many of the workers that may be are busy and idle"
+running=$(sed -n '/<h2>Longest/,/<h2>Pools/p' "$tmp/page" | grep -c '^<tr><td>')
+scene mixed json
+is "$(json 'scalar map { grep { $_->{request} } @{$_->{workers}{list}} } values %pool')" "$running" "HTML: all requests that run, as long as they are few"
 scene empty html
 passes "HTML: no pool at all" html
 
