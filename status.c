@@ -813,7 +813,7 @@ table_longest(struct status *st, struct buf *b)
 			if (st->name[0] != '\0' && strcmp(p->name, st->name) != 0)
 				continue;
 			for (w = p->workers; w != NULL; w = w->pool_next) {
-				if (worker_request(w, &start_ms) == NULL || (n == LONGEST_SHOWN && start_ms >= since[n - 1]))
+				if (worker_shown(w) == SHOWN_KINDS || worker_request(w, &start_ms) == NULL || (n == LONGEST_SHOWN && start_ms >= since[n - 1]))
 					continue;
 				if (n < LONGEST_SHOWN)
 					n++;
