@@ -71,6 +71,13 @@ storm() {
 	# shellcheck disable=SC2086
 	wait $pids
 }
+# Several at a time, so that as many connections as may be are kept afterwards: a lost descriptor shows then, and only that.
+four() { [ "$(cat "$tmp"/out.[1-4] 2>/dev/null | wc -c)" = 40 ]; }
+warm() {
+	rm -f "$tmp"/out.[1-4]
+	for i in 1 2 3 4; do get a.test '/x.app?at=start&sleep=0.3&out=10' >"$tmp/out.$i" & done
+	wait_until four
+}
 served() { [ "$(get a.test '/x.app?out=10' | wc -c)" = 10 ]; }
 back_to() { [ "$(descriptors)" -le "$1" ]; }
 
@@ -98,6 +105,7 @@ for mpm in event prefork; do
 	esac
 	start_httpd $mpm <"$tmp/text"
 	storm 200
+	warm
 	before=$(descriptors)
 	storm "$n"
 	is "$(cat "$tmp"/none.? | tr '\n' ' ')" '0 0 0 0 ' "$mpm: $n requests of 33 kinds, each is answered"
@@ -116,9 +124,7 @@ for mpm in event prefork; do
 	[ $mpm = event ] || continue
 
 	# Last in, first out
-	for i in 1 2 3 4; do get a.test '/x.app?at=start&sleep=0.3&out=10' >"$tmp/out.$i" & done
-	four() { [ "$(cat "$tmp"/out.[1-4] | wc -c)" = 40 ]; }
-	wait_until four
+	warm
 	: >"$tmp/error.log"
 	for i in 1 2 3 4 5 6; do served; done
 	is "$(grep -Eo 'kept connection .*descriptor [0-9]+' "$tmp/error.log" | sort | uniq -c | awk '{ print $1, $2 }')" '6 kept' \
