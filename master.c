@@ -49,6 +49,7 @@
 #define SAY_MAX			64	/* messages of text to one command */
 #define CGROUP_SWEEP_MS		1000
 #define CONTROL_PAUSE_MS	1000
+#define RETIRED			0	/* instead of a fingerprint, which no settings have: zfpm retire; survives an upgrade as well */
 
 enum master_state { MASTER_RUNNING, MASTER_QUITTING, MASTER_STOPPING };
 
@@ -1007,7 +1008,7 @@ commit(int64_t now_ms)
 	for (i = m.nprocs - 1; i >= 0; i--) {
 		p = m.procs[i];
 		/* What has just been started comes to the new one at once. */
-		if (p->state == PROC_STARTING && p->router != NULL && !p->renew && proc_unchanged(p)) {
+		if (p->state == PROC_STARTING && p->router != NULL && proc_unchanged(p)) {
 			tell_worker(p->router, MSG_FAILED, p, 0, NULL, -1);
 			p->router = current;
 			tell_take(p, TAKE_STARTING);
@@ -1124,10 +1125,10 @@ router_gives(struct router *r, uint32_t number, int64_t now_ms)
 	if (p == NULL || p->router != r)
 		return;
 	p->router = current;
-	if (current == NULL || (p->state == PROC_RUNNING && (p->renew || !proc_unchanged(p))))
+	if (current == NULL || (p->state == PROC_RUNNING && !proc_unchanged(p)))
 		proc_stop(p, now_ms);
 	if (current != NULL)
-		tell_take(p, p->state == PROC_RUNNING ? TAKE_IDLE : p->renew ? TAKE_RETIRED : TAKE_STOPPED);
+		tell_take(p, p->state == PROC_RUNNING ? TAKE_IDLE : p->fingerprint == RETIRED ? TAKE_RETIRED : TAKE_STOPPED);
 }
 
 /* Read what a router has to say. Returns whether there may be more. */
@@ -1710,7 +1711,7 @@ client_command(struct client *c, struct msg *msg, int fd, int64_t now_ms)
 		/* One that is on its way from one router to the next both overlook: it shall not be fit for that (proc_unchanged()). */
 		for (i = 0; i < m.nprocs; i++)
 			if (strcmp(m.procs[i]->name, c->pool) == 0)
-				m.procs[i]->fingerprint = 0;
+				m.procs[i]->fingerprint = RETIRED;
 		for (r = m.routers; r != NULL; r = r->next)
 			tell_simple(r, MSG_RETIRE, 0, c->pool, -1);
 		clients_check();

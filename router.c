@@ -851,11 +851,10 @@ heritage_ready(struct heritage *h, int batch, int64_t now_ms)
 }
 
 static void
-heritage_new(int fd, int64_t now_ms)
+heritage_new(int fd)
 {
 	struct heritage *h;
 
-	(void)now_ms;
 	if (fd == -1 || (h = calloc(1, sizeof(*h))) == NULL) {
 		log_warnx("nothing can be taken over from the router before");
 		if (fd != -1)
@@ -1116,7 +1115,7 @@ master_ready(int64_t now_ms)
 			fd = -1;
 			break;
 		case MSG_HEIR:
-			heritage_new(fd, now_ms);
+			heritage_new(fd);
 			fd = -1;
 			break;
 		case MSG_TAKE:

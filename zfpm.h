@@ -266,10 +266,9 @@ int	 ipc_send(int sock, const struct msg *, int fd, bool wait);
 int	 ipc_recv(int sock, struct msg *, int *fd);
 
 /*
- * The same for bytes of any length up to IPC_MAX with up to IPC_FDS descriptors: what one router hands to the next.
+ * The same for bytes of any length that a packet can have, with up to IPC_FDS descriptors: what one router hands to the next.
  * Sending waits, 5 seconds at most (ETIMEDOUT). ipc_recv_bytes() returns the length, 0 at the end of the stream, -1 with errno; fd[] is filled up with -1.
  */
-#define IPC_MAX		65536
 #define IPC_FDS		2
 int	 ipc_send_bytes(int sock, const void *head, size_t head_len, const void *data, size_t data_len, const int *fd, int nfds);
 ssize_t	 ipc_recv_bytes(int sock, void *buf, size_t size, int fd[IPC_FDS]);
@@ -383,7 +382,6 @@ struct proc {
 	uint64_t	 fingerprint;	/* of the settings that it was started with */
 	int64_t		 patience_ms;	/* `timeout kill` of those */
 	bool		 cgroup;	/* it is in the pool's cgroup */
-	bool		 renew;		/* zfpm retire: it ends with the request that it serves */
 	int		 report_fd;	/* until exec is reported, then -1 */
 	int		 error_fd;	/* until it is handed to a router, then -1 */
 	int64_t		 kill_ms;	/* PROC_STOPPING */
