@@ -967,45 +967,11 @@ set_path_template(struct parser *p, const struct directive *d, void *block)
 		set_template(p, d, block);
 }
 
-/*
- * What a pool's applications say is appended to its error_log by root's hand. spawn.c looks at every step when it opens
- * the file; this is the same rule, to say early what would not be. A group may write further up, as in some /var/log.
- */
-static void
-check_error_log(struct parser *p, const char *path)
-{
-	char *copy = arena_text(&p->scratch, path, strlen(path)), *slash, *next;
-	const char *dir;
-	struct stat st;
-
-	for (slash = copy; slash != NULL; slash = next) {
-		next = strchr(slash + 1, '/');
-		*slash = '\0';
-		dir = slash == copy ? "/" : copy;
-		if (stat(dir, &st) == -1)
-			refuse_path(p, dir, "%s", strerror(errno));
-		else if (!S_ISDIR(st.st_mode))
-			refuse_path(p, dir, "%s", strerror(ENOTDIR));
-		else if (st.st_uid != 0)
-			refuse_path(p, dir, "is owned by uid %lu, not by root", (unsigned long)st.st_uid);
-		else if ((st.st_mode & S_IWOTH) != 0)
-			refuse_path(p, dir, "can be written by everybody");
-		else if (next == NULL && (st.st_mode & S_IWGRP) != 0)
-			refuse_path(p, dir, "can be written by group %lu", (unsigned long)st.st_gid);
-		else {
-			*slash = '/';
-			continue;
-		}
-		return;
-	}
-	if (lstat(path, &st) == 0 && (!S_ISREG(st.st_mode) || st.st_nlink != 1))
-		refuse_path(p, path, "is not a regular file with one name");
-}
-
 static void
 set_error_log(struct parser *p, const struct directive *d, void *block)
 {
 	const char *path, *name;
+	char why[TEXT_LEN];
 	size_t len;
 
 	set_path_template(p, d, block);
@@ -1018,9 +984,8 @@ set_error_log(struct parser *p, const struct directive *d, void *block)
 			return;
 		}
 	}
-	p->purpose = d->name;
-	if (p->pool->star == -1)
-		check_error_log(p, path);
+	if (p->pool->star == -1 && spawn_check_error_log(path, why, sizeof(why)) == -1)
+		fail(p, "%s: %s: %s", d->name, path, why);
 }
 
 static void

@@ -189,7 +189,7 @@ open_log_dir(const char *path, char file[NAME_MAX + 1], char *why, size_t size)
 		p += strspn(p, "/");
 		len = strcspn(p, "/");
 		if (st.st_uid != 0 || (st.st_mode & S_IWOTH) != 0 || (p[len] == '\0' && group_writes)) {
-			snprintf(why, size, "others than root can write the directory that '%.100s' is in", p);
+			snprintf(why, size, "others than root can write the directory that '%.*s' is in", (int)(len < 100 ? len : 100), p);
 			goto fail;
 		}
 		if (len == 0 || len > NAME_MAX || strcmp(p, ".") == 0 || strcmp(p, "..") == 0) {
@@ -242,6 +242,23 @@ make_error_log(const struct conf_pool *pool, const char *name, gid_t gid)
 		close(fd);
 	}
 	close(dir);
+}
+
+int
+spawn_check_error_log(const char *path, char *why, size_t size)
+{
+	char file[NAME_MAX + 1];
+	struct stat st;
+	int dir;
+	bool wrong;
+
+	if ((dir = open_log_dir(path, file, why, size)) == -1)
+		return -1;
+	wrong = fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) == 0 && (!S_ISREG(st.st_mode) || st.st_nlink != 1);
+	close(dir);
+	if (wrong)
+		snprintf(why, size, "is not a regular file with one name");
+	return wrong ? -1 : 0;
 }
 
 /* The file itself: a descriptor, or -1 with the reason in why. */

@@ -478,6 +478,9 @@ int	 spawn_find_user(const struct conf *, const char *user, const char *group, s
  */
 int	 spawn_error_log(const struct conf_pool *, const char *name);
 
+/* Could this path be one? 0, or -1 with the reason in why. It need not be there yet. */
+int	 spawn_check_error_log(const char *path, char *why, size_t size);
+
 /* In a forked child: signals as a program expects to find them. */
 void	 spawn_reset_signals(void);
 

@@ -172,15 +172,15 @@ printf 'listen %s/z.sock\napp a { command /bin/sh }\n' "$tmp" >base
 # log PATH [NAME]
 log() { conf "pool ${2:-x} { user nobody" 'app a' "error_log $1 }"; }
 # Not below /tmp, which everybody can write.
-logs=$(mktemp -d /run/zfpm-test.XXXXXX)
-trap 'rm -rf "$logs"; lib_cleanup' EXIT
+root_dir
+logs=$root_dir
 log_refused() { is "$(check | sed "s|$logs|LOGS|g")" "zfpm.conf:5: error_log: $1" "$2"; }
 mkdir "$logs/sub"
 log "$logs/%p.log"
 chmod 755 "$logs"
 accepted 'an error_log need not be there'
 log "$logs/none/x"
-log_refused 'LOGS/none: No such file or directory' 'but its directory must'
+log_refused 'LOGS/none/x: none: No such file or directory' 'but its directory must'
 log "$logs/none/%p" '*.x'
 accepted 'which is not looked at for a pattern'
 mkfifo "$logs/x.log"
@@ -194,15 +194,15 @@ log "$logs/sub"
 log_refused 'LOGS/sub: is not a regular file with one name' 'or a directory'
 true >"$logs/sub/x"
 log "$logs/sub/x/y"
-log_refused 'LOGS/sub/x: Not a directory' 'a file that is no directory'
+log_refused 'LOGS/sub/x/y: x: Not a directory' 'a file that is no directory'
 log "$logs/sub/x"
 accepted 'one that is there'
 chown nobody "$logs"
-log_refused "LOGS: is owned by uid $(id -u nobody), not by root" 'the directory of another'
+log_refused "LOGS/sub/x: others than root can write the directory that 'sub' is in" 'the directory of another'
 chown 0:1 "$logs"
 chmod 1777 "$logs"
-log_refused 'LOGS: can be written by everybody' 'one that everybody can write, sticky or not'
+log_refused "LOGS/sub/x: others than root can write the directory that 'sub' is in" 'one that everybody can write, sticky or not'
 chmod 775 "$logs"
 accepted 'further up a group may write'
 log "$logs/x"
-log_refused 'LOGS: can be written by group 1' 'but not in the directory itself'
+log_refused "LOGS/x: others than root can write the directory that 'x' is in" 'but not in the directory itself'

@@ -3,15 +3,8 @@
 . "${0%/*}/lib.sh"
 
 # Below /tmp everybody can write, which is what is refused.
-dir=$(mktemp -d /run/zt.XXXXXX 2>/dev/null) || dir=$(mktemp -d /root/zt.XXXXXX) || skip_all "no directory that is root's alone"
-cleanup() {
-	status=$?
-	rm -rf "$dir"
-	(exit $status)
-	lib_cleanup
-}
-trap cleanup EXIT
-chmod 755 "$dir"
+root_dir
+dir=$root_dir
 plan 52
 
 make_user user

@@ -4,15 +4,8 @@
 plan 42
 
 # An error_log must not be where everybody can write: not in /tmp.
-dir=$(mktemp -d /run/zt-logs.XXXXXX) || exit 1
-at_end() {
-	at_end_status=$?
-	rm -rf "$dir"
-	(exit "$at_end_status")
-	lib_cleanup
-}
-trap at_end EXIT
-chmod 755 "$dir"
+root_dir
+dir=$root_dir
 
 has() { grep -Eq -e "$2" "$1" 2>/dev/null; }
 zc() { timeout 60 "$zfpm" "$@" -c "$tmp/zfpm.conf" >"$tmp/out" 2>"$tmp/err.txt"; }

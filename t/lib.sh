@@ -16,6 +16,7 @@
 #   like GOT ERE TITLE, unlike GOT ERE TITLE      any line of GOT
 #   diag TEXT..., skip N REASON, skip_all REASON (instead of plan)
 #   make_user NAME                  $NAME: a new user with a group of its own, $NAME_home its home (0755)
+#   root_dir                        $root_dir: a directory, mode 0755, below such that root alone can write; not in /tmp
 #   free_port                       prints a port of 127.0.0.1 that nobody uses, and keeps it for this test
 #   track PID                       end this process at the end of the test
 #   make_conf FILE <text            zfpm.conf from text, see below
@@ -178,6 +179,11 @@ make_user() {
 	eval "$1=zt$$x$lib_i$1 ${1}_home=\$tmp/home/$1"
 }
 
+root_dir() {
+	root_dir=$(mktemp -d /run/zt.XXXXXX 2>/dev/null) || root_dir=$(mktemp -d /root/zt.XXXXXX) || exit 1
+	chmod 755 "$root_dir"
+}
+
 # Below the range from which the kernel takes the ports of outgoing connections.
 free_port() {
 	perl -MIO::Socket::INET -e '
@@ -326,6 +332,7 @@ $(tail -n 30 "$tmp/zfpm.log")"
 		rmdir "$lib_lock/zfpm-test-port.$lib_p"
 	done <"$tmp/ports"
 	cd /
+	[ -z "${root_dir:-}" ] || rm -rf "$root_dir"
 	if [ -n "${KEEP:-}" ]; then
 		diag "kept: $tmp"
 	else
