@@ -165,15 +165,27 @@ put_escaped(char *line, size_t len, const char *text)
 	return len;
 }
 
+/* The time as files have it: 2026-01-31T23:59:59.123+0100. Returns its length. */
+static size_t
+put_time(char *line, size_t size, const struct timespec *ts, const struct tm *tm)
+{
+	char stamp[32], zone[8];
+
+	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", tm);
+	strftime(zone, sizeof(zone), "%z", tm);
+	return (size_t)snprintf(line, size, "%s.%03ld%s ", stamp, ts->tv_nsec / 1000000, zone);
+}
+
 /* What stands before the text of a line; returns its length. */
 static size_t
 put_head(char *line, size_t size, int level)
 {
 	static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 	static const char *const name[] = { "error", "warn", "info", "debug" };
-	char stamp[32], zone[8];
+	char stamp[32];
 	struct timespec ts;
 	struct tm tm;
+	size_t len;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
 	localtime_r(&ts.tv_sec, &tm);
@@ -182,10 +194,8 @@ put_head(char *line, size_t size, int level)
 		return (size_t)snprintf(line, size, "<%d>%s zfpm[%ld]: %s: ", LOG_DAEMON | priority[level], stamp,
 		    (long)getpid(), log_name);
 	}
-	strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-	strftime(zone, sizeof(zone), "%z", &tm);
-	return (size_t)snprintf(line, size, "%s.%03ld%s %s[%ld] %s: ", stamp, ts.tv_nsec / 1000000, zone, log_name,
-	    (long)getpid(), name[level]);
+	len = put_time(line, size, &ts, &tm);
+	return len + (size_t)snprintf(line + len, size - len, "%s[%ld] %s: ", log_name, (long)getpid(), name[level]);
 }
 
 /* Write a line, whole if that is possible without waiting. Returns 0 or -1 with errno. */
@@ -270,7 +280,7 @@ log_line(int level, int error, const char *fmt, va_list ap)
 int
 log_to(int fd, const char *fmt, ...)
 {
-	char text[LINE_LEN], line[LINE_LEN], zone[8];
+	char text[LINE_LEN], line[LINE_LEN];
 	struct timespec ts;
 	struct tm tm;
 	size_t len;
@@ -282,10 +292,7 @@ log_to(int fd, const char *fmt, ...)
 	va_end(ap);
 	clock_gettime(CLOCK_REALTIME, &ts);
 	localtime_r(&ts.tv_sec, &tm);
-	len = strftime(line, sizeof(line), "%Y-%m-%dT%H:%M:%S", &tm);
-	strftime(zone, sizeof(zone), "%z", &tm);
-	len += (size_t)snprintf(line + len, sizeof(line) - len, ".%03ld%s ", ts.tv_nsec / 1000000, zone);
-	len = put_escaped(line, len, text);
+	len = put_escaped(line, put_time(line, sizeof(line), &ts, &tm), text);
 	line[len++] = '\n';
 	do
 		n = write(fd, line, len);
