@@ -34,6 +34,8 @@ enum timeout_kind {
 	TIMEOUT_REQUEST,	/* from the first byte to the end */
 	TIMEOUT_IDLE,		/* a worker with nothing to do is retired */
 	TIMEOUT_KILL,		/* between SIGTERM and SIGKILL */
+	TIMEOUT_START,		/* an app server has not reached accept() */
+	TIMEOUT_APP_SERVER,	/* an app server without workers is retired */
 	TIMEOUT_KINDS
 };
 
@@ -96,7 +98,9 @@ struct conf_app {
 	struct conf_env	*env;
 	char		**extensions;	/* NULL at the end; NULL itself: any */
 	unsigned	 roles;		/* bit 1 << enum fcgi_role */
-	int		 connections;	/* requests at a time on one process */
+	int		 connections;	/* requests at a time on one process; 1 with fork_server */
+	bool		 fork_server;	/* its workers are forked from an app server */
+	char		**watch;	/* files and directories that it reads when it starts; NULL at the end; NULL itself: none */
 };
 
 struct conf_pool {
@@ -144,6 +148,7 @@ struct conf {
 	const char	*run_dir;
 	const char	*control;	/* the control socket's path; RUN_DIR/control unless given */
 	const char	*router_user;
+	const char	*fork_server_library;	/* zfpm-forkserver.so, an absolute path; FORKSERVER_FILE unless given */
 	enum log_target	 log_target;
 	const char	*log_file;	/* LOG_TO_FILE */
 	int		 log_level;
@@ -166,7 +171,7 @@ void		 conf_free(struct conf *);
 
 /*
  * A number for everything that the process of a worker was made from: of the pool called name (user, groups, limits,
- * environment, directories, error_log, cgroup ... templates expanded) and of the app (command, environment, connections). A worker
+ * environment, directories, error_log, cgroup ... templates expanded) and of the app (command, environment, connections, fork_server). A worker
  * outlives a reload if it stays the same. What concerns requests only (timeouts, queue, max_workers ...) has no part in it.
  */
 uint64_t	 conf_fingerprint(const struct conf_pool *, const struct conf_app *, const char *name);
