@@ -14,14 +14,14 @@ MODFLAGS = -std=gnu11 $(WARN) $(HARDEN) -fPIC -fvisibility=hidden $(CFLAGS) \
 	`$(APXS) -q EXTRA_CPPFLAGS` -I`$(APXS) -q INCLUDEDIR` -I`$(APXS) -q APR_INCLUDEDIR`
 
 OBJS = zfpm.o conf.o control.o master.o listen.o upgrade.o spawn.o cgroup.o guard.o router.o handover.o status.o \
-	request.o pool.o timeout.o fcgi.o ipc.o log.o os.o
+	request.o pool.o server.o timeout.o fcgi.o ipc.o log.o os.o
 
 all: zfpm module
 
 zfpm: $(OBJS)
 	$(CC) $(ZCFLAGS) $(PIE) $(LDFLAGS) -o $@ $(OBJS)
 
-$(OBJS): zfpm.h fcgi.h
+$(OBJS): zfpm.h fcgi.h forkserver.h
 .c.o:
 	$(CC) $(ZCFLAGS) -c -o $@ $<
 zfpm.o: zfpm.c

@@ -20,16 +20,17 @@
 #define LENGTH_MAX	(INT64_C(1) << 60)	/* of what can have been read: its sums must not overflow */
 #define UP_MAX		(UINT64_C(1) << 30)	/* of a request's bytes in memory: more than any setting makes of one */
 
-struct worker_packet {
+struct worker_packet {		/* HAND_WORKER, HAND_SERVER */
 	uint32_t	 type;
 	uint32_t	 worker;
 	uint64_t	 requests;
 	int64_t		 start_ms;
 	int64_t		 idle_ms;
+	int32_t		 pid;
 	uint8_t		 closes;
 	uint8_t		 has_error_fd;
 	uint8_t		 has_link_fd;
-	uint8_t		 unused[5];
+	uint8_t		 unused[1];
 	char		 line[LINE_MAX_LEN + 1];
 };
 
@@ -39,6 +40,8 @@ struct serving_packet {
 	int64_t		 start_ms;	/* the request */
 	int64_t		 worker_ms;	/* the worker */
 	uint64_t	 requests;
+	int32_t		 pid;
+	uint32_t	 unused;
 	struct about	 about;
 };
 
@@ -75,18 +78,19 @@ struct counters_packet {
 
 /* ---- giving -------------------------------------------------------------------- */
 
-int
-hand_worker(int sock, const struct handed *w)
+static int
+give_worker(int sock, enum hand_type type, const struct handed *w)
 {
 	struct worker_packet p;
 	int fd[IPC_FDS], n = 0;
 
 	memset(&p, 0, sizeof(p));
-	p.type = HAND_WORKER;
+	p.type = type;
 	p.worker = w->worker;
 	p.requests = w->requests;
 	p.start_ms = w->start_ms;
 	p.idle_ms = w->idle_ms;
+	p.pid = (int32_t)w->pid;
 	p.closes = w->closes;
 	if (w->error_fd != -1) {
 		p.has_error_fd = 1;
@@ -101,6 +105,18 @@ hand_worker(int sock, const struct handed *w)
 }
 
 int
+hand_worker(int sock, const struct handed *w)
+{
+	return give_worker(sock, HAND_WORKER, w);
+}
+
+int
+hand_server(int sock, const struct handed *w)
+{
+	return give_worker(sock, HAND_SERVER, w);
+}
+
+int
 hand_serving(int sock, const struct worker *w)
 {
 	struct serving_packet p;
@@ -111,6 +127,7 @@ hand_serving(int sock, const struct worker *w)
 	p.worker = w->number;
 	p.worker_ms = w->start_ms;
 	p.requests = w->requests;
+	p.pid = (int32_t)w->pid;
 	for (l = w->links; l < w->links + w->nlinks; l++)
 		if (l->request != NULL) {
 			p.start_ms = l->request->start_ms;
@@ -319,6 +336,7 @@ hand_get(struct heritage *h, struct handed *out, const struct conf *conf, int64_
 		}
 		switch (in.type) {
 		case HAND_WORKER:
+		case HAND_SERVER:
 			if (len != sizeof(in.worker) || (in.worker.has_error_fd != 0) + (in.worker.has_link_fd != 0) !=
 			    (fd[0] != -1) + (fd[1] != -1))
 				goto nonsense;
@@ -333,14 +351,16 @@ hand_get(struct heritage *h, struct handed *out, const struct conf *conf, int64_
 			out->start_ms = past(in.worker.start_ms, now_ms);
 			out->idle_ms = past(in.worker.idle_ms, now_ms);
 			out->closes = in.worker.closes != 0;
+			out->pid = (pid_t)in.worker.pid;
 			out->line = in.worker.line;
-			return HAND_WORKER;
+			return (enum hand_type)in.type;
 		case HAND_SERVING:
 			if (len != sizeof(in.serving) || fd[0] != -1)
 				goto nonsense;
 			end_about(&in.serving.about);
 			out->worker = in.serving.worker;
 			out->requests = in.serving.requests;
+			out->pid = (pid_t)in.serving.pid;
 			out->start_ms = past(in.serving.worker_ms, now_ms);
 			out->request_ms = past(in.serving.start_ms, now_ms);
 			out->about = &in.serving.about;

@@ -48,6 +48,8 @@
 #define CHECK_TEXT		4096	/* of what that says */
 #define SAY_MAX			64	/* messages of text to one command */
 #define CGROUP_SWEEP_MS		1000
+#define STAMP_MS		1000	/* the files that app servers are made from are looked at that often, when one is asked for a worker */
+#define SERVER_GRACE_MS		1000	/* for an app server to end, beside what it gives its workers */
 #define CONTROL_PAUSE_MS	1000
 #define RETIRED			0	/* instead of a fingerprint, which no settings have: zfpm retire; survives an upgrade as well */
 
@@ -148,13 +150,25 @@ catch_signals(void)
 
 /* ---- the table of processes --------------------------------------------------------- */
 
+/* A worker's. */
 static struct proc *
 proc_by_number(uint32_t number)
 {
 	int i;
 
 	for (i = 0; i < m.nprocs; i++)
-		if (m.procs[i]->number == number)
+		if (m.procs[i]->number == number && m.procs[i]->kind != PROC_SERVER)
+			return m.procs[i];
+	return NULL;
+}
+
+static struct proc *
+server_by_number(uint32_t number)
+{
+	int i;
+
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->number == number && m.procs[i]->kind == PROC_SERVER)
 			return m.procs[i];
 	return NULL;
 }
@@ -165,7 +179,7 @@ proc_by_pid(pid_t pid)
 	int i;
 
 	for (i = 0; i < m.nprocs; i++)
-		if (m.procs[i]->pid == pid)
+		if (m.procs[i]->pid == pid && pid != 0)
 			return m.procs[i];
 	return NULL;
 }
@@ -191,12 +205,20 @@ proc_new(struct master *mp)
 }
 
 static void	 guard_add(pid_t pid, bool is_router);
+static void	 server_check_files(struct proc *);
+static void	 forget_stamps(void);
 static void	 clients_check(void);
+
+static const char *
+proc_kind(const struct proc *p)
+{
+	return p->kind == PROC_SERVER ? "app server" : "worker";
+}
 
 static void
 socket_path(const struct proc *p, char *path, size_t size)
 {
-	snprintf(path, size, "%s/w%lu", apps_dir, (unsigned long)p->number);
+	snprintf(path, size, "%s/%c%lu", apps_dir, p->kind == PROC_SERVER ? 's' : 'w', (unsigned long)p->number);
 }
 
 /* The last process of a pool with a cgroup has gone? */
@@ -221,10 +243,13 @@ proc_free(struct proc *p)
 		close(p->report_fd);
 	if (p->error_fd != -1)
 		close(p->error_fd);
-	if (p->number != 0) {
+	if (p->number != 0 && p->kind != PROC_FORKED) {
 		socket_path(p, path, sizeof(path));
 		unlink(path);
 	}
+	m.nservers -= p->kind == PROC_SERVER;
+	if (p->server != NULL)
+		p->server->nforked--;
 	if (p->cgroup && last_in_cgroup(p)) {
 		cgroup_leave(p->name);
 		next_sweep_ms = os_now_ms() + CGROUP_SWEEP_MS;
@@ -255,7 +280,7 @@ proc_resolve(struct proc *p)
 static bool
 proc_unchanged(const struct proc *p)
 {
-	return p->pool != NULL && p->app != -1 && conf_fingerprint(p->pool, p->pool->apps[p->app], p->name) == p->fingerprint;
+	return !p->stale && p->pool != NULL && p->app != -1 && conf_fingerprint(p->pool, p->pool->apps[p->app], p->name) == p->fingerprint;
 }
 
 /* ---- messages to a router ------------------------------------------------------------ */
@@ -351,12 +376,30 @@ tell_take(const struct proc *p, enum take take)
 	memset(&msg, 0, sizeof(msg));
 	msg.type = MSG_TAKE;
 	msg.worker = p->number;
+	msg.server = p->server != NULL ? p->server->number : 0;
 	msg.pid = (int32_t)p->pid;
 	msg.value = take;
 	msg.pool = p->pool != NULL ? (uint32_t)p->pool->index : NO_POOL;
 	msg.app = p->app != -1 ? (uint32_t)p->app : 0;
 	snprintf(msg.text, sizeof(msg.text), "%s", p->name);
 	tell(current, &msg, -1);
+}
+
+/* An app server, to a router that is to talk to it. */
+static void
+tell_server(struct router *r, struct proc *p)
+{
+	struct msg msg;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_SERVER;
+	msg.server = p->number;
+	msg.pid = (int32_t)p->pid;
+	msg.pool = p->pool != NULL ? (uint32_t)p->pool->index : NO_POOL;
+	msg.app = p->app != -1 ? (uint32_t)p->app : 0;
+	snprintf(msg.text, sizeof(msg.text), "%s", p->name);
+	tell(r, &msg, p->error_fd);
+	p->error_fd = -1;
 }
 
 /* Its pool's error log, opened, to the router that reads its standard error. */
@@ -373,15 +416,17 @@ tell_error_log(struct router *r, const struct proc *p)
 
 /* ---- workers ----------------------------------------------------------------------------- */
 
-/* Ask a worker to go. */
+/* Ask a process to go. One that an app server has forked its router ends. */
 static void
 proc_stop(struct proc *p, int64_t now_ms)
 {
 	if (p->state != PROC_STARTING && p->state != PROC_RUNNING)
 		return;
-	kill(p->pid, SIGTERM);
 	p->state = PROC_STOPPING;
-	p->kill_ms = now_ms + p->patience_ms;
+	if (p->kind == PROC_FORKED)
+		return;
+	kill(p->pid, SIGTERM);
+	p->kill_ms = now_ms + p->patience_ms + (p->kind == PROC_SERVER ? SERVER_GRACE_MS : 0);
 }
 
 static void
@@ -393,16 +438,20 @@ stop_all(int64_t now_ms)
 		proc_stop(m.procs[i], now_ms);
 }
 
-/* SIGKILL for a worker and all of its process group. */
+/* SIGKILL for a worker and all of its process group; for an app server and all of its session. */
 static void
 proc_kill(struct proc *p)
 {
+	if (p->kind == PROC_FORKED)
+		return;
 	kill(p->pid, SIGKILL);
 	kill(-p->pid, SIGKILL);
+	if (p->kind == PROC_SERVER)
+		os_kill_session(p->pid);
 	p->state = PROC_KILLED;
 }
 
-/* SIGKILL, with all of its process group, for those that had their time. Returns when the next one is due, or 0. */
+/* SIGKILL, with all that belongs to it, for those that had their time. Returns when the next one is due, or 0. */
 static int64_t
 kill_overdue(int64_t now_ms)
 {
@@ -412,10 +461,10 @@ kill_overdue(int64_t now_ms)
 
 	for (i = 0; i < m.nprocs; i++) {
 		p = m.procs[i];
-		if (p->state != PROC_STOPPING)
+		if (p->state != PROC_STOPPING || p->kind == PROC_FORKED)
 			continue;
 		if (p->kill_ms <= now_ms) {
-			log_warnx("pool %s: worker %ld: did not end within %.1fs of SIGTERM; killed", p->name, (long)p->pid,
+			log_warnx("pool %s: %s %ld: did not end within %.1fs of SIGTERM; killed", p->name, proc_kind(p), (long)p->pid,
 			    (double)p->patience_ms / 1000);
 			proc_kill(p);
 		} else if (next == 0 || p->kill_ms < next) {
@@ -425,32 +474,31 @@ kill_overdue(int64_t now_ms)
 	return next;
 }
 
-/* How many processes exist: of one pool, and of all. */
+/* How many workers a pool has. */
 static int
 count_procs(const char *name)
 {
 	int i, n = 0;
 
 	for (i = 0; i < m.nprocs; i++)
-		n += strcmp(m.procs[i]->name, name) == 0;
+		n += m.procs[i]->kind != PROC_SERVER && strcmp(m.procs[i]->name, name) == 0;
 	return n;
 }
 
-static void
-proc_start(struct proc *p)
+/* 0, or -1 with STEP: REASON in text, which is logged. */
+static int
+proc_start(struct proc *p, char *text, size_t size)
 {
 	const struct conf_app *app = p->pool->apps[p->app];
-	char path[PATH_MAX + 16], text[TEXT_LEN];
+	char path[PATH_MAX + 16];
 	struct spawn_error err;
 	struct spawned sp;
 
 	socket_path(p, path, sizeof(path));
 	if (spawn_worker(conf, p->pool, app, p->name, path, &sp, &err) == -1) {
-		snprintf(text, sizeof(text), "%s: %s", err.step, err.reason);
+		snprintf(text, size, "%s: %s", err.step, err.reason);
 		log_warnx("pool %s: cannot start FCGI process: %s", p->name, text);
-		tell_worker(p->router, MSG_FAILED, p, 0, text, -1);
-		proc_free(p);
-		return;
+		return -1;
 	}
 	p->pid = sp.pid;
 	p->report_fd = sp.report_fd;
@@ -460,6 +508,7 @@ proc_start(struct proc *p)
 	p->patience_ms = p->pool->timeout_ms[TIMEOUT_KILL];
 	p->cgroup = p->pool->cgroups != NULL;
 	guard_add(p->pid, false);
+	return 0;
 }
 
 /* The child has reported, or exec has closed the pipe. */
@@ -477,9 +526,13 @@ proc_report(struct proc *p)
 	close(p->report_fd);
 	p->report_fd = -1;
 	if (n == 0) {
-		log_debug("pool %s: worker %ld: started %s", p->name, (long)p->pid, p->app_name);
+		log_debug("pool %s: %s %ld: started %s", p->name, proc_kind(p), (long)p->pid, p->app_name);
 		if (p->state == PROC_STARTING)
 			p->state = PROC_RUNNING;
+		if (p->kind == PROC_SERVER) {
+			tell_error_log(current, p);
+			return;
+		}
 		tell_error_log(p->router, p);
 		tell_worker(p->router, MSG_STARTED, p, 0, NULL, p->error_fd);
 		p->error_fd = -1;
@@ -494,12 +547,41 @@ proc_report(struct proc *p)
 	log_warnx("pool %s: cannot start FCGI process: %s", p->name, p->text);
 }
 
+/* An app server has ended, and with it all that it has forked. */
+static void
+server_exited(struct proc *s, int status)
+{
+	struct router *r;
+	struct msg msg;
+	int i;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_SERVER_GONE;
+	msg.server = s->number;
+	msg.value = status;
+	if (s->failed)
+		snprintf(msg.text, sizeof(msg.text), "%s", s->text);
+	for (r = m.routers; r != NULL; r = r->next)
+		if (r->told || r == current)
+			tell(r, &msg, -1);
+	log_debug("pool %s: app server %ld: %s", s->name, (long)s->pid, log_wait_status(status));
+	for (i = m.nprocs - 1; i >= 0; i--)
+		if (m.procs[i]->server == s)
+			proc_free(m.procs[i]);
+	proc_free(s);
+	clients_check();
+}
+
 static void
 proc_exited(struct proc *p, int status)
 {
 	/* The report may have come together with the exit. */
 	if (p->report_fd != -1)
 		proc_report(p);
+	if (p->kind == PROC_SERVER) {
+		server_exited(p, status);
+		return;
+	}
 	tell_worker(p->router, p->failed ? MSG_FAILED : MSG_EXITED, p, p->failed ? 0 : status, p->text, -1);
 	if (current != NULL && p->router != current)
 		tell_worker(current, MSG_EXITED, p, status, NULL, -1);	/* which counts it */
@@ -610,7 +692,7 @@ guard_start(void)
 	for (r = m.routers; r != NULL; r = r->next)
 		guard_send(r->pid, true, true);
 	for (i = 0; i < m.nprocs; i++)
-		if (m.procs[i]->pid != 0)
+		if (m.procs[i]->pid != 0)	/* not those that an app server has forked: they go with that */
 			guard_send(m.procs[i]->pid, false, true);
 }
 
@@ -751,7 +833,7 @@ clients_check(void)
 		if (!c->waits || c->command != CONTROL_RETIRE)
 			continue;
 		for (i = 0; i < m.nprocs; i++)
-			if (m.procs[i]->number <= c->last_number && strcmp(m.procs[i]->name, c->pool) == 0)
+			if (m.procs[i]->kind != PROC_SERVER && m.procs[i]->number <= c->last_number && strcmp(m.procs[i]->name, c->pool) == 0)
 				break;
 		if (i < m.nprocs)
 			continue;
@@ -968,6 +1050,10 @@ conf_commit(void)
 	conf_start = (int64_t)time(NULL);
 	for (i = 0; i < m.nprocs; i++)
 		proc_resolve(m.procs[i]);
+	forget_stamps();
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->kind == PROC_SERVER)
+			server_check_files(m.procs[i]);
 }
 
 /* Lines go there from now on, ours and the guard's. */
@@ -1005,8 +1091,20 @@ commit(int64_t now_ms)
 	next_control_fd = -1;
 	gone = false;
 	router_started_ms = now_ms;
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->kind == PROC_SERVER)
+			tell_server(current, m.procs[i]);
 	for (i = m.nprocs - 1; i >= 0; i--) {
 		p = m.procs[i];
+		if (p->kind == PROC_SERVER) {
+			tell_error_log(current, p);
+			continue;
+		}
+		if (p->kind == PROC_FORKED && p->router == NULL) {
+			p->router = current;	/* it has to see its end */
+			tell_take(p, TAKE_STOPPED);
+			continue;
+		}
 		/* What has just been started comes to the new one at once. */
 		if (p->state == PROC_STARTING && p->router != NULL && proc_unchanged(p)) {
 			tell_worker(p->router, MSG_FAILED, p, 0, NULL, -1);
@@ -1017,7 +1115,8 @@ commit(int64_t now_ms)
 			if (p->state == PROC_STARTING)
 				proc_stop(p, now_ms);
 		}
-		tell_error_log(current, p);
+		if (p->kind == PROC_DIRECT)
+			tell_error_log(current, p);
 	}
 	for (r = m.routers; r != NULL; r = r->next)
 		if (r != current)
@@ -1045,6 +1144,10 @@ router_exited(struct router *r, int status, int64_t now_ms)
 		if (m.procs[i]->router == r) {
 			m.procs[i]->router = NULL;
 			proc_stop(m.procs[i], now_ms);
+			if (m.procs[i]->kind == PROC_FORKED && current != NULL && current != r) {
+				m.procs[i]->router = current;	/* it has to see its end */
+				tell_take(m.procs[i], TAKE_STOPPED);
+			}
 		}
 	if (r == next_router) {
 		next_router = NULL;
@@ -1067,11 +1170,164 @@ router_exited(struct router *r, int status, int64_t now_ms)
 	check_go();
 }
 
+/* ---- app servers ------------------------------------------------------------------------------------ */
+
+/* The stamps of some apps, for a second: all pools without a chroot see the same files. */
+static struct {
+	const struct conf_app *app;
+	int64_t		 ms;
+	uint64_t	 stamp;
+} stamps[16];
+
+static void
+forget_stamps(void)
+{
+	memset(stamps, 0, sizeof(stamps));
+}
+
+static uint64_t
+stamp_of(const struct proc *s)
+{
+	const struct conf_app *app = s->pool->apps[s->app];
+	size_t i = ((uintptr_t)app >> 4) % (sizeof(stamps) / sizeof(stamps[0]));
+	int64_t now_ms = os_now_ms();
+
+	if (s->pool->chroot != NULL)
+		return spawn_stamp(s->pool, app, s->name);
+	if (stamps[i].app != app || now_ms - stamps[i].ms >= STAMP_MS) {
+		stamps[i].app = app;
+		stamps[i].ms = now_ms;
+		stamps[i].stamp = spawn_stamp(s->pool, app, s->name);
+	}
+	return stamps[i].stamp;
+}
+
+/* Has the program changed, or one of the files that it read? Then it forks no more. */
+static void
+server_check_files(struct proc *s)
+{
+	int i;
+
+	if (s->stale || s->pool == NULL || s->app == -1 || stamp_of(s) == s->stamp)
+		return;
+	log_info("pool %s: app server %ld: its program or a file that it has read has changed; replacing it", s->name, (long)s->pid);
+	s->stale = true;
+	for (i = 0; i < m.nprocs; i++)
+		if (m.procs[i]->server == s)
+			m.procs[i]->stale = true;
+}
+
+/* The app server that forks workers of this pool and app; NULL: there is none. */
+static struct proc *
+server_find_for(const struct proc *p)
+{
+	struct proc *s;
+	int i;
+
+	for (i = 0; i < m.nprocs; i++) {
+		s = m.procs[i];
+		if (s->kind != PROC_SERVER || (s->state != PROC_STARTING && s->state != PROC_RUNNING) || s->pool != p->pool || s->app != p->app ||
+		    strcmp(s->name, p->name) != 0 || !proc_unchanged(s))
+			continue;
+		server_check_files(s);
+		if (!s->stale)
+			return s;
+	}
+	return NULL;
+}
+
+/* Start one for this pool and app. NULL with STEP: REASON in text. */
+static struct proc *
+server_start(const struct proc *p, char *text, size_t size)
+{
+	struct proc *s;
+
+	if ((s = proc_new(&m)) == NULL || (s->name = strdup(p->name)) == NULL || (s->app_name = strdup(p->app_name)) == NULL) {
+		log_warn("pool %s: app server", p->name);
+		snprintf(text, size, "memory: Cannot allocate memory");
+		if (s != NULL)
+			proc_free(s);
+		return NULL;
+	}
+	s->kind = PROC_SERVER;
+	m.nservers++;
+	s->number = ++m.last_server;
+	s->pool = p->pool;
+	s->app = p->app;
+	s->stamp = stamp_of(s);
+	s->idle_ms = os_now_ms();
+	if (proc_start(s, text, size) == -1) {
+		proc_free(s);
+		return NULL;
+	}
+	tell_server(current, s);
+	return s;
+}
+
+/* A worker that an app server is to fork: have the router ask that for it. 0, or -1 with STEP: REASON in text. */
+static int
+server_fork(struct proc *p, char *text, size_t size)
+{
+	struct proc *s;
+	struct msg msg;
+
+	if ((s = server_find_for(p)) == NULL && (s = server_start(p, text, size)) == NULL)
+		return -1;
+	p->kind = PROC_FORKED;
+	p->state = PROC_RUNNING;
+	p->server = s;
+	s->nforked++;
+	p->fingerprint = s->fingerprint;
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_FORK;
+	msg.worker = p->number;
+	msg.server = s->number;
+	tell(p->router, &msg, -1);
+	return 0;
+}
+
+/* The router says that a worker has ended, which its app server has told it. */
+static void
+forked_ended(struct proc *p, int status, int64_t now_ms)
+{
+	struct proc *s = p->server;
+
+	if (current != NULL && p->router != current)
+		tell_worker(current, MSG_EXITED, p, status, NULL, -1);	/* which counts it */
+	proc_free(p);
+	s->idle_ms = now_ms;
+	clients_check();
+}
+
+/* Retire app servers without workers: those that fork no more, and those that had none for long. When the next one is due, or 0. */
+static int64_t
+servers_retire(int64_t now_ms)
+{
+	int64_t due_ms, next = 0;
+	struct proc *s;
+	int i;
+
+	for (i = 0; m.nservers > 0 && i < m.nprocs; i++) {
+		s = m.procs[i];
+		if (s->kind != PROC_SERVER || s->nforked > 0 || (s->state != PROC_STARTING && s->state != PROC_RUNNING))
+			continue;
+		due_ms = proc_unchanged(s) ? s->idle_ms + s->pool->timeout_ms[TIMEOUT_APP_SERVER] : now_ms;
+		if (due_ms <= now_ms) {
+			log_debug("pool %s: app server %ld: retired", s->name, (long)s->pid);
+			proc_stop(s, now_ms);
+		} else if (next == 0 || due_ms < next) {
+			next = due_ms;
+		}
+	}
+	return next;
+}
+
 /* A wish for a worker. Every field is the router's word only: 0, or -1 if it is nonsense. */
 static int
 router_wants(struct router *r, const struct msg *msg)
 {
 	const struct conf_pool *pool;
+	char text[TEXT_LEN];
 	struct proc *p;
 	struct proc none = { .number = msg->worker };
 
@@ -1092,7 +1348,7 @@ router_wants(struct router *r, const struct msg *msg)
 	if (msg->app >= (uint32_t)pool->napps)
 		return -1;
 	/* It knows of all that there are until it has been told of their exit, so it never asks for too many. */
-	if (m.nprocs >= conf->max_workers || count_procs(msg->text) >= pool->max_workers)
+	if (m.nprocs - m.nservers >= conf->max_workers || count_procs(msg->text) >= pool->max_workers)
 		return -1;
 
 	m.last_number = msg->worker;
@@ -1112,7 +1368,10 @@ router_wants(struct router *r, const struct msg *msg)
 	p->router = r;
 	p->pool = pool;
 	p->app = (int)msg->app;
-	proc_start(p);
+	if ((pool->apps[msg->app]->fork_server ? server_fork(p, text, sizeof(text)) : proc_start(p, text, sizeof(text))) == -1) {
+		tell_worker(r, MSG_FAILED, p, 0, text, -1);
+		proc_free(p);
+	}
 	return 0;
 }
 
@@ -1168,12 +1427,20 @@ router_read(struct router *r, int64_t now_ms)
 			break;
 		case MSG_STOP:
 			/* Unknown is no offence: it may have died while the message was under way. */
-			if ((p = proc_by_number(msg.worker)) == NULL || p->router != r)
+			if ((p = proc_by_number(msg.worker)) == NULL || p->router != r || p->kind != PROC_DIRECT)
 				break;
 			if (msg.value != 0)
 				proc_kill(p);
 			else
 				proc_stop(p, now_ms);
+			break;
+		case MSG_ENDED:
+			if ((p = proc_by_number(msg.worker)) != NULL && p->router == r && p->kind == PROC_FORKED)
+				forked_ended(p, msg.value, now_ms);
+			break;
+		case MSG_END_SERVER:
+			if ((p = server_by_number(msg.server)) != NULL && (r == current || r->told))
+				proc_kill(p);
 			break;
 		case MSG_GIVE:
 			if (!r->told) {
@@ -1234,10 +1501,10 @@ routers_ping(int64_t now_ms)
 		else if (r->pings++ == 0)
 			tell_simple(r, MSG_PING, 0, NULL, -1);	/* one under way is enough */
 	}
-	if (m.nprocs != told_workers && state == MASTER_RUNNING) {
-		snprintf(text, sizeof(text), "STATUS=%d pools configured, %d workers", conf->npools, m.nprocs);
+	if (m.nprocs - m.nservers != told_workers && state == MASTER_RUNNING) {
+		snprintf(text, sizeof(text), "STATUS=%d pools configured, %d workers", conf->npools, m.nprocs - m.nservers);
 		os_notify(text);
-		told_workers = m.nprocs;
+		told_workers = m.nprocs - m.nservers;
 	}
 }
 
@@ -1294,9 +1561,9 @@ notify_ready(void)
 {
 	char text[128];
 
-	snprintf(text, sizeof(text), "READY=1\nSTATUS=%d pools configured, %d workers", conf->npools, m.nprocs);
+	snprintf(text, sizeof(text), "READY=1\nSTATUS=%d pools configured, %d workers", conf->npools, m.nprocs - m.nservers);
 	os_notify(text);
-	told_workers = m.nprocs;
+	told_workers = m.nprocs - m.nservers;
 }
 
 static void	 unprepare(void);
@@ -1350,7 +1617,7 @@ operation_done(void)
 		break;
 	case OP_RELOAD:
 	case OP_UPGRADE:
-		snprintf(text, sizeof(text), "%s: done: %d pools, %d apps, %d workers go on", operation_name(), conf->npools, conf->napps, m.nprocs);
+		snprintf(text, sizeof(text), "%s: done: %d pools, %d apps, %d workers go on", operation_name(), conf->npools, conf->napps, m.nprocs - m.nservers);
 		if (operation == OP_UPGRADE)
 			log_info("upgrade: version " ZFPM_VERSION " is running");
 		log_info("%s", text);
@@ -1711,7 +1978,7 @@ client_command(struct client *c, struct msg *msg, int fd, int64_t now_ms)
 		/* One that is on its way from one router to the next both overlook: it shall not be fit for that (proc_unchanged()). */
 		for (i = 0; i < m.nprocs; i++)
 			if (strcmp(m.procs[i]->name, c->pool) == 0)
-				m.procs[i]->fingerprint = RETIRED;
+				m.procs[i]->fingerprint = RETIRED;	/* of app servers too: they fork no more */
 		for (r = m.routers; r != NULL; r = r->next)
 			tell_simple(r, MSG_RETIRE, 0, c->pool, -1);
 		clients_check();
@@ -1787,8 +2054,11 @@ reap(int64_t now_ms)
 		 * What a script has put into the background on purpose survives an ordinary end.
 		 */
 		p = proc_by_pid(si.si_pid);
-		if (p != NULL && (si.si_code != CLD_EXITED || p->state == PROC_KILLED))
+		if (p != NULL && (si.si_code != CLD_EXITED || p->state == PROC_KILLED)) {
 			kill(-si.si_pid, SIGKILL);
+			if (p->kind == PROC_SERVER)
+				os_kill_session(si.si_pid);
+		}
 		for (r = m.routers; r != NULL && r->pid != si.si_pid; r = r->next)
 			;
 		/* Its last words count: a worker that it has given away is not its own any more. */
@@ -1878,8 +2148,9 @@ sooner(int64_t *next, int64_t due_ms)
 static int64_t
 next_due(int64_t now_ms)
 {
-	int64_t next = kill_overdue(now_ms);
+	int64_t next = servers_retire(now_ms);
 
+	sooner(&next, kill_overdue(now_ms));
 	if (m.routers != NULL)
 		sooner(&next, next_ping_ms);
 	sooner(&next, router_start_ms);

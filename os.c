@@ -16,10 +16,12 @@
 #include <sys/syscall.h>
 #endif
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,6 +130,62 @@ os_process_signal(int handle, int sig)
 	errno = ENOSYS;
 	return -1;
 #endif
+}
+
+#ifdef __linux__
+/* The session that a process belongs to; -1: it has ended. */
+static long
+session_of(const char *pid)
+{
+	char path[64], buf[512], state, *p;
+	long session;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
+	if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+		return -1;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return -1;
+	buf[n] = '\0';
+	/* "pid (name) state ppid pgrp session": the name is the process's own choice. */
+	if ((p = strrchr(buf, ')')) == NULL || sscanf(p + 1, " %c %*d %*d %ld", &state, &session) != 2 || state == 'Z')
+		return -1;
+	return session;
+}
+#endif
+
+void
+os_kill_session(pid_t leader)
+{
+#ifdef __linux__
+	struct dirent *d;
+	int found, handle, pass;
+	DIR *dir;
+
+	/* Again until there are none: they may have started others meanwhile. The leader's number stays taken until it is waited for. */
+	for (pass = 0, found = 1; found > 0 && pass < 16; pass++) {
+		found = 0;
+		if ((dir = opendir("/proc")) == NULL)
+			break;
+		while ((d = readdir(dir)) != NULL) {
+			if (d->d_name[0] < '1' || d->d_name[0] > '9' || atol(d->d_name) == (long)leader || session_of(d->d_name) != (long)leader)
+				continue;
+			/* With a handle, so that the number can not come to mean another process in between. */
+			if ((handle = os_process_open((pid_t)atol(d->d_name))) == -1)
+				continue;
+			if (session_of(d->d_name) == (long)leader && os_process_signal(handle, 0) == 0) {
+				os_process_signal(handle, SIGKILL);
+				found++;
+			}
+			close(handle);
+		}
+		closedir(dir);
+	}
+#endif
+	kill(-leader, SIGKILL);
 }
 
 int

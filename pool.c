@@ -49,6 +49,7 @@ static const struct conf_app removed_app = { .name = "-", .connections = 1 };
 static const struct conf_app *const removed_apps[] = { &removed_app };
 static const struct conf_pool removed_conf = {
 	.name = "(removed)", .index = -1, .star = -1, .napps = 1, .apps = (struct conf_app **)(uintptr_t)removed_apps,
+	.timeout_ms = { [TIMEOUT_KILL] = 5000, [TIMEOUT_START] = 60000, [TIMEOUT_APP] = 900000 },
 };
 
 void
@@ -287,6 +288,17 @@ pool_get(const char *name)
 	return p;
 }
 
+struct pool *
+pool_removed(void)
+{
+	struct pool *p;
+
+	if ((p = pool_find(removed_conf.name)) == NULL && (p = pool_new(&removed_conf, removed_conf.name)) == NULL)
+		return NULL;
+	p->requests++;
+	return p;
+}
+
 /* Free the pool if nothing of it is left. */
 static void
 pool_settle(struct pool *p)
@@ -294,7 +306,7 @@ pool_settle(struct pool *p)
 	struct pool **pp;
 	int i;
 
-	if (p->nworkers > 0 || p->requests > 0 || p->workers != NULL || p->conf->min_workers > 0)
+	if (p->nworkers > 0 || p->requests > 0 || p->nservers > 0 || p->workers != NULL || p->conf->min_workers > 0)
 		return;
 	for (i = 0; i < p->conf->napps; i++)
 		if (p->apps[i].backoff_ms != 0)
@@ -439,7 +451,8 @@ worker_new(struct pool *p, int app, uint32_t number, enum worker_state state, in
 	w->app = app;
 	w->cause = END_DIED;
 	w->start_ms = now_ms;
-	w->error_fd = -1;
+	w->errors.fd = -1;
+	w->errors.pool = p;
 	w->nlinks = nlinks;
 	for (i = 0; i < nlinks; i++) {
 		w->links[i].worker = w;
@@ -485,6 +498,7 @@ worker_free(struct worker *w)
 		if (w->links[i].fd != -1)
 			close(w->links[i].fd);
 	timeout_remove(&w->timer);
+	server_detach(w);
 	by_state[w->state]--;
 	free(w->elsewhere);
 	free(w);
@@ -619,6 +633,8 @@ link_freed(struct link *l, int64_t now_ms)
 		break;
 	case WORKER_IDLE:
 	case WORKER_BUSY:
+		if (w->forked && l->fd == -1)
+			set_retiring(w, END_CLOSED);
 		if (w->retiring) {
 			pool_retire(w, w->cause);
 			break;
@@ -742,7 +758,7 @@ pool_returned(struct worker *w, int64_t now_ms)
 void
 pool_started(struct worker *w, pid_t pid, int64_t now_ms)
 {
-	w->pid = pid;
+	w->pid = w->errors.pid = pid;
 	COUNT(w->pool, started);
 	if (w->state != WORKER_STARTING)
 		return;
@@ -805,10 +821,11 @@ pool_gone(struct worker *w)
 	if (w->pid != 0 && (w->state != WORKER_ELSEWHERE || w->handed))
 		COUNT(p, ended[w->cause]);
 	state_enter(w, WORKER_GONE);
-	if (w->error_fd != -1) {
-		close(w->error_fd);
-		w->error_fd = -1;
+	if (w->errors.fd != -1) {
+		close(w->errors.fd);
+		w->errors.fd = -1;
 	}
+	server_detach(w);
 	p->nworkers--;
 	total--;
 	set_ready(p);
@@ -890,17 +907,10 @@ pool_adopt(uint32_t number, pid_t pid, struct pool *p, int app, enum take take, 
 	};
 	struct worker *w;
 
-	if (p == NULL) {
-		if ((p = pool_find(removed_conf.name)) == NULL && (p = pool_new(&removed_conf, removed_conf.name)) == NULL)
-			return NULL;
-		app = 0;
-	}
-	if ((w = worker_new(p, app, number, states[take], now_ms)) == NULL) {
-		pool_settle(p);
+	if ((w = worker_new(p, app, number, states[take], now_ms)) == NULL)
 		return NULL;
-	}
 	if (take != TAKE_STARTING)
-		w->pid = pid;
+		w->pid = w->errors.pid = pid;
 	return w;
 }
 
@@ -1216,7 +1226,7 @@ app_next(struct pool *p, int app, struct pool_step *s, int64_t now_ms)
 		if (a->alive > 0)
 			return POOL_NOTHING;
 		s->request = a->queue_first;
-		s->reason = "memory: Cannot allocate memory";
+		s->reason = CANNOT_START "memory: Cannot allocate memory";
 		pool_unqueue(s->request);
 		return POOL_REFUSE;
 	}

@@ -365,10 +365,7 @@ request_fail(struct request *r, int64_t now_ms, const char *headers, const char 
 void
 request_refuse(struct request *r, const char *reason, int64_t now_ms)
 {
-	char text[TEXT_LEN + 64];
-
-	snprintf(text, sizeof(text), "Cannot start FCGI process: %s", reason);
-	request_fail(r, now_ms, STATUS_500, text);
+	request_fail(r, now_ms, STATUS_500, reason);
 }
 
 /* ---- parameters: decoded, and re-packed into up ----------------------------------------------- */
@@ -1360,7 +1357,9 @@ request_connected_to(const struct worker *w, int fd)
 	memset(&sun, 0, sizeof(sun));
 	if (getpeername(fd, (struct sockaddr *)&sun, &len) == -1 || sun.sun_family != AF_UNIX || os_peer_uid(fd, &uid) == -1 || uid != 0)
 		return false;
-	name_len = (size_t)snprintf(name, sizeof(name), "/w%lu", (unsigned long)w->number);
+	if (w->forked && w->server == NULL)
+		return false;
+	name_len = (size_t)snprintf(name, sizeof(name), "/%c%lu", w->forked ? 's' : 'w', (unsigned long)(w->forked ? w->server->number : w->number));
 	path_len = strnlen(sun.sun_path, sizeof(sun.sun_path));
 	return path_len >= name_len && path_len < sizeof(sun.sun_path) && memcmp(sun.sun_path + path_len - name_len, name, name_len) == 0;
 }
@@ -1386,6 +1385,8 @@ request_begin(struct request *r, struct link *l, int64_t now_ms)
 		if (l->worker->nlinks == 1 && !l->worker->closes)
 			return 1;
 	}
+	if (l->fd == -1 && l->worker->forked)
+		return 1;		/* it serves one connection, and that is over */
 	if (l->fd == -1 && (l->fd = request_connect(l->worker)) == -1)
 		return errno == ECONNREFUSED || errno == ENOENT || errno == ECONNRESET || errno == EAGAIN ? 1 : -1;
 	if (chain_write(&r->up, l->fd, &moved) == -1 && !moved) {
@@ -1445,17 +1446,17 @@ app_lost(struct request *r, int64_t now_ms)
 {
 	struct link *l = r->link;
 	struct worker *w = l->worker;
-	char text[128], reason[96];
+	char text[128];
 
 	r->link = NULL;
 	close(l->fd);
 	l->fd = -1;
 	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && !r->app_began && r->app_reset && r->stdin_len == 0) {
 		/* It ended without having read its first request, not even one without a body: no request's fault. */
-		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(r->exit_status));
-		pool_failed(w, reason, now_ms);
+		snprintf(text, sizeof(text), CANNOT_START "start: %s", log_wait_status(r->exit_status));
+		pool_failed(w, text, now_ms);
 		pool_overdue(l, END_DIED);
-		request_refuse(r, reason, now_ms);
+		request_refuse(r, text, now_ms);
 		return;
 	}
 	if (r->exited) {

@@ -2,8 +2,8 @@
  * router.c: user zfpm, chrooted in a directory that holds the workers' sockets only.
  *
  * Owns the poll loop: which descriptor is in the set, whose turn it is, the
- * connections' acceptance, the workers' error pipes, the talk with the master, with
- * the router before (heritage) and the one after (successor). Never opens a file,
+ * connections' acceptance, the workers' error pipes, the talk with the master, with app
+ * servers, with the router before (heritage) and the one after (successor). Never opens a file,
  * never spawns, never sends a signal.
  */
 #include <sys/types.h>
@@ -35,6 +35,8 @@
 #define LINES_MAX	200	/* ... so many lines; what it says beyond waits in its pipe */
 #define ERROR_LOG_MS	60000	/* an error_log that can not be written is told of that often */
 #define HAND_BATCH	256	/* packets of an earlier router in one turn */
+#define SERVER_BATCH	64	/* messages of an app server in one turn */
+#define SERVER_LOST_MS	1000	/* for an app server that has closed our connection to end, and the master to tell how */
 #define STATUS_MAX	8	/* status pages under way */
 #define STATUS_PIECES	16	/* of one, in one turn, of about a tenth of a millisecond each */
 #define STATUS_END_MS	1000	/* for all of them, before we leave */
@@ -47,6 +49,7 @@ enum watch_kind {
 	WATCH_WEB,		/* struct request, server side */
 	WATCH_APP,		/* struct request, application side */
 	WATCH_PROBE,		/* struct link of a worker that is leaving */
+	WATCH_SERVER,		/* struct server */
 	WATCH_HERITAGE,		/* struct heritage */
 	WATCH_STATUS,		/* struct page */
 };
@@ -77,7 +80,7 @@ static struct watch	*watches;		/* in the same order */
 static int		 npfds, pfds_size;
 static struct request	*all;			/* every connection from a web server */
 static struct request	*dead;			/* for router_sweep() */
-static int		 nworkers;
+static int		 nworkers, nservers;
 static int		 max_fds;
 static int64_t		 paused_ms;		/* the listeners wait for descriptors, at least until then; 0: they do not */
 static int64_t		 paused_log_ms;		/* this was last logged */
@@ -87,7 +90,7 @@ static bool		 released;		/* there is a next router, though it may be dead now */
 static int		 successor = -1;	/* the socket to it; -1: none (yet) */
 static struct heritage	*heritages;		/* earlier routers that still have something for us */
 static struct page	 pages[STATUS_MAX];
-static struct worker	**muted;		/* said too much: their pipes are not read until mute_ms */
+static struct errors	**muted;		/* said too much: their pipes are not read until mute_ms */
 static int		 nmuted, muted_size;
 static int64_t		 mute_ms;
 
@@ -144,6 +147,9 @@ watch_remove(int *slot)
 		break;
 	case WATCH_PROBE:
 		((struct link *)watches[i].owner)->slot = i;
+		break;
+	case WATCH_SERVER:
+		((struct server *)watches[i].owner)->slot = i;
 		break;
 	case WATCH_HERITAGE:
 		((struct heritage *)watches[i].owner)->slot = i;
@@ -223,11 +229,11 @@ sync_request(struct request *r, int64_t now_ms)
 
 /* ---- connections from web servers ----------------------------------------------------------- */
 
-/* Descriptors that may be in use: one for a connection and one for its worker, and every worker's error pipe. */
+/* Descriptors that may be in use: one for a connection and one for its worker, every worker's error pipe, and an app server's two. */
 static bool
 fds_left(void)
 {
-	return 2 * info.connections + 2 * nworkers < max_fds;
+	return 2 * info.connections + 2 * nworkers + 2 * nservers < max_fds;
 }
 
 static void
@@ -374,6 +380,14 @@ router_sweep(int64_t now_ms)
 /* ---- workers ---------------------------------------------------------------------------------- */
 
 static void
+send_master(const struct msg *msg)
+{
+	/* The master never waits for us, so we can wait for it. */
+	if (master_fd != -1 && ipc_send(master_fd, msg, -1, true) == -1 && errno != EPIPE && errno != ECONNRESET)
+		log_warn("message to the master");
+}
+
+static void
 tell_master(enum msg_type type, const struct worker *w)
 {
 	struct msg msg;
@@ -386,13 +400,34 @@ tell_master(enum msg_type type, const struct worker *w)
 		msg.app = (uint32_t)w->app;
 		snprintf(msg.text, sizeof(msg.text), "%s", w->pool->name);
 	}
-	if (master_fd == -1)
-		return;
 	if (type == MSG_STOP)
 		msg.value = w->kill;
-	/* The master never waits for us, so we can wait for it. */
-	if (ipc_send(master_fd, &msg, -1, true) == -1 && errno != EPIPE && errno != ECONNRESET)
-		log_warn("message to the master");
+	send_master(&msg);
+}
+
+/* A worker of an app server is no more, or never was. */
+static void
+tell_master_ended(const struct worker *w, int status)
+{
+	struct msg msg;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_ENDED;
+	msg.worker = w->number;
+	msg.value = status;
+	send_master(&msg);
+}
+
+/* An app server has to go, at once. */
+static void
+tell_master_server(const struct server *s)
+{
+	struct msg msg;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_END_SERVER;
+	msg.server = s->number;
+	send_master(&msg);
 }
 
 static void
@@ -418,6 +453,8 @@ probe(struct worker *w)
 {
 	struct link *l = &w->links[0];
 
+	if (w->forked)
+		return;			/* it serves one connection, and ends with that: its app server tells */
 	if ((l->fd = request_connect(w)) == -1)
 		return;			/* it does not listen any more; its exit, or its timer, is next */
 	shutdown(l->fd, SHUT_WR);
@@ -443,7 +480,7 @@ probe_ready(struct link *l, int64_t now_ms)
 static void
 serve(struct request *r, struct link *l, int64_t now_ms)
 {
-	char reason[96];
+	char reason[128];
 
 	switch (request_begin(r, l, now_ms)) {
 	case 0:
@@ -454,14 +491,15 @@ serve(struct request *r, struct link *l, int64_t now_ms)
 		pool_requeue(r);
 		break;
 	default:
-		snprintf(reason, sizeof(reason), "connect: %s", strerror(errno));
+		snprintf(reason, sizeof(reason), CANNOT_START "connect: %s", strerror(errno));
 		pool_put(l, false, now_ms);
 		request_refuse(r, reason, now_ms);
 		break;
 	}
 }
 
-static void	 close_errors(struct worker *);
+static void	 close_errors(struct errors *);
+static void	 server_talk(struct server *, int64_t now_ms);
 
 /* It is idle, so the next router's: its descriptors first, then the master's consent. */
 static void
@@ -471,24 +509,42 @@ give(struct worker *w)
 
 	memset(&h, 0, sizeof(h));
 	h.worker = w->number;
+	h.pid = w->pid;
 	h.requests = w->requests;
 	h.start_ms = w->start_ms;
 	h.idle_ms = w->idle_ms;
 	h.closes = w->closes;
-	w->line[w->line_len] = '\0';
-	h.line = w->line;
-	h.error_fd = w->error_fd;
+	w->errors.line[w->errors.line_len] = '\0';
+	h.line = w->errors.line;
+	h.error_fd = w->errors.fd;
 	/* Of several connections one goes along: a program that serves many takes new ones at any time. */
 	h.link_fd = w->links[0].fd;
+	if (w->server != NULL)
+		server_release(w);
 	if (hand_worker(successor, &h) == -1) {
 		successor_lost();
+		if (w->server != NULL) {
+			w->wants_adopt = true;
+			server_talk(w->server, os_now_ms());
+		}
 		return;
 	}
 	tell_master(MSG_GIVE, w);
-	w->line_len = 0;		/* an unfinished line went along */
-	close_errors(w);
+	w->errors.line_len = 0;		/* an unfinished line went along */
+	close_errors(&w->errors);
 	nworkers--;
 	pool_given(w);
+}
+
+/* Have the app server of a worker send it a signal, and see to what follows if it does not end (worker_overdue()). */
+static void
+signal_worker(struct worker *w, int sig, int64_t now_ms)
+{
+	if (w->server == NULL || w->forking)
+		return;			/* it is ending already, or there is nobody to signal yet */
+	w->signal = w->wants_signal = sig;
+	timeout_arm(&w->timer, now_ms + w->pool->conf->timeout_ms[TIMEOUT_KILL]);
+	server_talk(w->server, now_ms);
 }
 
 /* Do what pool.c has decided, until there is nothing more to do. */
@@ -518,7 +574,10 @@ dispatch(int64_t now_ms)
 				close_links(s.worker);
 			log_debug("pool %s: worker %ld: retired after %llu requests", s.worker->pool->name, (long)s.worker->pid,
 			    (unsigned long long)s.worker->requests);
-			tell_master(MSG_STOP, s.worker);
+			if (s.worker->forked)
+				signal_worker(s.worker, s.worker->kill ? SIGKILL : SIGTERM, now_ms);
+			else
+				tell_master(MSG_STOP, s.worker);
 			break;
 		case POOL_PROBE:
 			probe(s.worker);
@@ -533,18 +592,19 @@ dispatch(int64_t now_ms)
 /* ---- what applications say on their standard error ------------------------------------------------ */
 
 static void
-log_error_line(struct worker *w)
+log_error_line(struct errors *e)
 {
-	struct pool *p = w->pool;
+	struct pool *p = e->pool;
+	const char *who = e->server ? "app server" : "worker";
 	int64_t now_ms;
 
-	w->line[w->line_len] = '\0';
-	if (w->line_len == 0)
+	e->line[e->line_len] = '\0';
+	if (e->line_len == 0)
 		return;
-	w->line_len = 0;
+	e->line_len = 0;
 	if (p->error_log_fd == -1) {
-		log_info("pool %s: worker %ld: stderr: %s", p->name, (long)w->pid, w->line);
-	} else if (log_to(p->error_log_fd, "pool %s: worker %ld: %s", p->name, (long)w->pid, w->line) == -1) {
+		log_info("pool %s: %s %ld: stderr: %s", p->name, who, (long)e->pid, e->line);
+	} else if (log_to(p->error_log_fd, "pool %s: %s %ld: %s", p->name, who, (long)e->pid, e->line) == -1) {
 		now_ms = os_now_ms();
 		if (p->error_log_ms == 0 || now_ms - p->error_log_ms >= ERROR_LOG_MS)
 			log_warn("pool %s: error_log", p->name);
@@ -552,20 +612,31 @@ log_error_line(struct worker *w)
 	}
 }
 
+/* From now on it is read; its end may be there already. */
 static void
-mute(struct worker *w, int64_t now_ms)
+watch_errors(struct errors *e)
 {
-	struct worker **grown;
+	if (e->fd == -1)
+		return;
+	e->watched = true;
+	if (os_watch_add(errors_fd, e->fd, e) == -1)
+		log_warn("pool %s: process %ld: error pipe", e->pool->name, (long)e->pid);
+}
+
+static void
+mute(struct errors *e, int64_t now_ms)
+{
+	struct errors **grown;
 
 	if (nmuted == muted_size) {
-		if ((grown = realloc(muted, (size_t)(muted_size + 64) * sizeof(struct worker *))) == NULL)
+		if ((grown = realloc(muted, (size_t)(muted_size + 64) * sizeof(struct errors *))) == NULL)
 			return;
 		muted = grown;
 		muted_size += 64;
 	}
-	os_watch_remove(errors_fd, w->error_fd);
-	muted[nmuted++] = w;
-	w->muted = true;
+	os_watch_remove(errors_fd, e->fd);
+	muted[nmuted++] = e;
+	e->muted = true;
 	if (mute_ms == 0)
 		mute_ms = now_ms + LINE_MS;
 }
@@ -579,79 +650,415 @@ unmute(int64_t now_ms)
 		return;
 	for (i = 0; i < nmuted; i++) {
 		muted[i]->muted = false;
-		if (os_watch_add(errors_fd, muted[i]->error_fd, muted[i]) == -1)
-			log_warn("pool %s: worker %ld: error pipe", muted[i]->pool->name, (long)muted[i]->pid);
+		watch_errors(muted[i]);
 	}
 	nmuted = 0;
 	mute_ms = 0;
 }
 
-/* The worker or its pipe is going: forget it. */
+/* The process or its pipe is going: forget it. */
 static void
-close_errors(struct worker *w)
+close_errors(struct errors *e)
 {
 	int i;
 
-	if (w->error_fd == -1)
+	if (e->fd == -1)
 		return;
-	if (w->muted) {
-		for (i = 0; muted[i] != w; i++)
+	if (e->muted) {
+		for (i = 0; muted[i] != e; i++)
 			;
 		muted[i] = muted[--nmuted];
-		w->muted = false;
+		e->muted = false;
 	} else {
-		os_watch_remove(errors_fd, w->error_fd);
+		os_watch_remove(errors_fd, e->fd);
 	}
-	log_error_line(w);
-	close(w->error_fd);
-	w->error_fd = -1;
+	log_error_line(e);
+	close(e->fd);
+	e->fd = -1;
+	e->watched = false;
 }
 
-/* One read of a worker's error pipe. Returns false when it has no more. */
+/* One read of an error pipe. Returns false when it has no more. */
 static bool
-read_errors(struct worker *w)
+read_errors(struct errors *e)
 {
 	char buf[1024];
 	ssize_t i, n;
 
 	do
-		n = read(w->error_fd, buf, sizeof(buf));
+		n = read(e->fd, buf, sizeof(buf));
 	while (n == -1 && errno == EINTR);
 	if (n == -1 && errno == EAGAIN)
 		return false;
 	if (n <= 0) {
-		close_errors(w);
+		close_errors(e);
 		return false;
 	}
 	for (i = 0; i < n; i++) {
-		if (buf[i] == '\n' || w->line_len == (int)sizeof(w->line) - 1)
-			log_error_line(w);
+		if (buf[i] == '\n' || e->line_len == (int)sizeof(e->line) - 1)
+			log_error_line(e);
 		if (buf[i] != '\n')
-			w->line[w->line_len++] = buf[i];
+			e->line[e->line_len++] = buf[i];
 	}
 	return true;
+}
+
+/* The process has ended: what it said last, and the end. */
+static void
+finish_errors(struct errors *e)
+{
+	int i;
+
+	for (i = 0; e->fd != -1 && i < LINES_MAX && read_errors(e); i++)
+		;
+	close_errors(e);
 }
 
 static void
 errors_ready(int64_t now_ms)
 {
 	void *ready[64];
-	struct worker *w;
+	struct errors *e;
 	int i, n;
 
 	errors_ms = now_ms + WATCH_MS;
 	n = os_watch_ready(errors_fd, ready, 64);
 	for (i = 0; i < n; i++) {
-		w = ready[i];
-		if (now_ms - w->line_ms >= LINE_MS) {
-			w->line_ms = now_ms;
-			w->line_count = 0;
+		e = ready[i];
+		if (now_ms - e->line_ms >= LINE_MS) {
+			e->line_ms = now_ms;
+			e->line_count = 0;
 		}
-		if (read_errors(w) && ++w->line_count == LINES_MAX) {
-			log_warnx("pool %s: worker %ld: stderr: too much in one second, the rest waits", w->pool->name, (long)w->pid);
-			mute(w, now_ms);
+		if (read_errors(e) && ++e->line_count == LINES_MAX) {
+			log_warnx("pool %s: %s %ld: stderr: too much in one second, the rest waits", e->pool->name,
+			    e->server ? "app server" : "worker", (long)e->pid);
+			mute(e, now_ms);
 		}
 	}
+}
+
+/* ---- the end of a worker ----------------------------------------------------------------------------------- */
+
+/* And not by somebody who sent it a signal? */
+static bool
+ended_by_itself(int status)
+{
+	return !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM &&
+	    WTERMSIG(status) != SIGINT && WTERMSIG(status) != SIGHUP && WTERMSIG(status) != SIGQUIT);
+}
+
+/* It was not started. message: to those who wait for it; NULL: nobody's fault. */
+static void
+worker_failed(struct worker *w, const char *message, int64_t now_ms)
+{
+	close_links(w);
+	close_errors(&w->errors);
+	nworkers--;
+	if (message != NULL && w->state != WORKER_STOPPING)
+		pool_failed(w, message, now_ms);
+	pool_gone(w);
+}
+
+static void
+worker_exited(struct worker *w, int status, int64_t now_ms)
+{
+	char reason[128];
+	struct request *r;
+	struct link *l;
+	int left;
+
+	finish_errors(&w->errors);
+	if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
+		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
+		    (unsigned long long)w->requests);
+	/* Ended by itself, at once, and before it served anybody: it could not start. */
+	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && ended_by_itself(status) &&
+	    now_ms - w->idle_ms < START_MS) {
+		snprintf(reason, sizeof(reason), CANNOT_START "start: %s", log_wait_status(status));
+		pool_failed(w, reason, now_ms);
+	}
+	close_links(w);
+	nworkers--;
+	/* The worker goes with its last request, so it is not looked at after that. */
+	left = w->busy;
+	l = w->links;
+	pool_gone(w);
+	while (left > 0) {
+		if ((r = l++->request) == NULL)
+			continue;
+		left--;
+		request_worker_exited(r, status, now_ms);
+		sync_request(r, now_ms);
+	}
+}
+
+/* ---- app servers --------------------------------------------------------------------------------------------- */
+
+/* It is not to be used any more. Those that it was to fork are not; its others end with it. */
+static void
+server_close(struct server *s, enum server_state state, int64_t now_ms)
+{
+	s->state = state;
+	watch_remove(&s->slot);
+	if (s->fd != -1)
+		close(s->fd);
+	s->fd = -1;
+	timeout_arm(&s->timer, state == SERVER_LOST ? now_ms + SERVER_LOST_MS : 0);
+}
+
+static void
+fail_forking(struct server *s, const char *message, int64_t now_ms)
+{
+	struct worker *w, *next;
+
+	for (w = s->workers; w != NULL; w = next) {
+		next = w->server_next;
+		if (!w->forking)
+			continue;
+		tell_master_ended(w, 0);
+		worker_failed(w, message, now_ms);
+	}
+}
+
+/* It does what it must not, or not what it must. message: to those who wait for it. */
+static void
+server_fail(struct server *s, const char *message, int64_t now_ms)
+{
+	log_warnx("pool %s: app server %ld: %s", s->pool->name, (long)s->pid, message);
+	server_close(s, SERVER_FAILED, now_ms);
+	tell_master_server(s);
+	fail_forking(s, message, now_ms);
+}
+
+/* Nobody else is at the other end any more: this is how a connection fails then. */
+static bool
+says_gone(int error)
+{
+	return error == ECONNREFUSED || error == ENOENT || error == ECONNRESET || error == EPIPE || error == ENOTCONN || error == 0;
+}
+
+/* Be ready for what it says, and have it say how far it is. */
+static void
+server_watch(struct server *s, int64_t now_ms)
+{
+	if (watch_set(&s->slot, s->fd != -1, s->fd, (short)(POLLIN | (s->full ? POLLOUT : 0)), WATCH_SERVER, s) == -1)
+		server_fail(s, CANNOT_START "start: no memory for the poll set", now_ms);
+}
+
+static void
+server_talk(struct server *s, int64_t now_ms)
+{
+	char message[128];
+	struct worker *w;
+
+	while (server_flush(s, &w) == -1) {
+		if (says_gone(errno)) {
+			server_close(s, SERVER_LOST, now_ms);
+			return;
+		}
+		snprintf(message, sizeof(message), CANNOT_START "connect: %s", strerror(errno));
+		if (w == NULL || !w->wants_fork) {
+			server_fail(s, message, now_ms);
+			return;
+		}
+		tell_master_ended(w, 0);
+		worker_failed(w, message, now_ms);
+	}
+	for (w = s->workers; w != NULL; w = w->server_next)
+		if (w->forking && !w->errors.watched)
+			watch_errors(&w->errors);
+	server_watch(s, now_ms);
+}
+
+/* The time to fork, or to reach accept() first, runs as long as something is to be forked. */
+static void
+server_arm(struct server *s, int64_t now_ms)
+{
+	timeout_arm(&s->timer, s->forking > 0 || s->state == SERVER_STARTING ? now_ms + s->pool->conf->timeout_ms[TIMEOUT_START] : 0);
+}
+
+/* The master has granted a worker of ours: have it forked. */
+static void
+fork_there(struct worker *w, struct server *s, int64_t now_ms)
+{
+	if (s->state == SERVER_FAILED || w->state == WORKER_STOPPING) {
+		tell_master_ended(w, 0);
+		worker_failed(w, CANNOT_START "start: its app server is ending", now_ms);
+		return;
+	}
+	server_attach(s, w);
+	w->forking = w->wants_fork = true;
+	if (s->forking++ == 0)
+		server_arm(s, now_ms);
+	server_talk(s, now_ms);
+}
+
+/* One message of an app server; it is a tenant's. Returns what is wrong with it, or NULL. */
+static const char *
+server_said(struct server *s, const struct fs_msg *msg, int64_t now_ms)
+{
+	struct worker *w = pool_worker(msg->worker);
+	char message[FS_TEXT_LEN + 96];
+
+	if (msg->type == FS_READY) {
+		if (s->state != SERVER_STARTING || msg->value != FS_VERSION)
+			return "said that it is ready, in another version or again";
+		s->state = SERVER_READY;
+		log_debug("pool %s: app server %ld: ready", s->pool->name, (long)s->pid);
+		server_arm(s, now_ms);
+		return NULL;
+	}
+	if (msg->type == FS_REFUSED) {
+		snprintf(message, sizeof(message), CANNOT_START "start: %s", msg->text);
+		server_fail(s, message, now_ms);
+		return NULL;
+	}
+	if (s->state != SERVER_READY || w == NULL || w->server != s)
+		return w == NULL && (msg->type == FS_UNKNOWN || msg->type == FS_EXITED) ? NULL : "spoke of a worker that is not its own";
+	switch ((enum fs_type)msg->type) {
+	case FS_FORKED:
+		if (!w->forking || w->wants_fork || msg->pid <= 1)
+			return "forked a worker that nobody asked for";
+		w->forking = false;
+		s->forking--;
+		server_arm(s, now_ms);
+		log_debug("pool %s: worker %ld: started", w->pool->name, (long)msg->pid);
+		pool_started(w, (pid_t)msg->pid, now_ms);
+		if (w->state == WORKER_STOPPING)
+			signal_worker(w, w->kill ? SIGKILL : SIGTERM, now_ms);
+		break;
+	case FS_FAILED:
+		if (!w->forking || w->wants_fork)
+			return "failed to fork a worker that nobody asked for";
+		snprintf(message, sizeof(message), CANNOT_START "%s: %s", msg->text[0] != '\0' ? msg->text : "fork", strerror(msg->value));
+		log_warnx("pool %s: app server %ld: %s", s->pool->name, (long)s->pid, message);
+		tell_master_ended(w, 0);
+		worker_failed(w, message, now_ms);
+		server_arm(s, now_ms);
+		break;
+	case FS_EXITED:
+	case FS_UNKNOWN:
+		if (w->forking)
+			return "told of the end of a worker that was not forked";
+		tell_master_ended(w, msg->type == FS_EXITED ? msg->value : 0);
+		worker_exited(w, msg->type == FS_EXITED ? msg->value : 0, now_ms);
+		break;
+	default:
+		return "sent an unknown message";
+	}
+	return NULL;
+}
+
+static void
+server_ready(struct server *s, int64_t now_ms)
+{
+	char message[160];
+	const char *wrong;
+	struct fs_msg msg;
+	int i, n = 1;
+
+	for (i = 0; i < SERVER_BATCH && s->fd != -1 && (n = server_read(s, &msg)) == 1; i++)
+		if ((wrong = server_said(s, &msg, now_ms)) != NULL) {
+			snprintf(message, sizeof(message), CANNOT_START "start: its app server %s", wrong);
+			server_fail(s, message, now_ms);
+		}
+	if (s->fd == -1)
+		return;
+	if (n == -1)
+		server_close(s, SERVER_LOST, now_ms);
+	else
+		server_talk(s, now_ms);
+}
+
+/* Its timer is due: it has not forked, not even reached accept(); or it has closed our connection and lives on. */
+static void
+server_overdue(struct server *s, int64_t now_ms)
+{
+	char message[160];
+
+	if (s->state == SERVER_FAILED)
+		return;
+	if (s->state == SERVER_LOST)
+		snprintf(message, sizeof(message), CANNOT_START "start: its fork server is not there: it was not loaded (needs 'fork_server off'), or has failed");
+	else
+		snprintf(message, sizeof(message), "Timeout (%llds) exceeded while starting FCGI process",
+		    (long long)s->pool->conf->timeout_ms[TIMEOUT_START] / 1000);
+	server_fail(s, message, now_ms);
+}
+
+/* A worker that is being stopped has had its time. */
+static void
+worker_overdue(struct worker *w, int64_t now_ms)
+{
+	double seconds = (double)w->pool->conf->timeout_ms[TIMEOUT_KILL] / 1000;
+	struct server *s = w->server;
+
+	if (s == NULL || w->signal == 0 || s->state == SERVER_FAILED)
+		return;
+	if (w->signal == SIGTERM) {
+		log_warnx("pool %s: worker %ld: did not end within %.1fs of SIGTERM; killed", w->pool->name, (long)w->pid, seconds);
+		signal_worker(w, SIGKILL, now_ms);
+		return;
+	}
+	log_warnx("pool %s: app server %ld: did not end worker %ld within %.1fs; killed, with all of its session", s->pool->name, (long)s->pid,
+	    (long)w->pid, seconds);
+	server_close(s, SERVER_FAILED, now_ms);
+	tell_master_server(s);
+	fail_forking(s, CANNOT_START "start: its app server is ending", now_ms);
+}
+
+/* The master tells of an app server: a new one, with its error pipe, or one that an earlier router knew. */
+static void
+server_known(const struct msg *msg, int error_fd)
+{
+	struct pool *p = NULL;
+	struct server *s;
+
+	if (server_find(msg->server) == NULL && (p = msg->pool != NO_POOL ? pool_get(msg->text) : pool_removed()) != NULL && msg->app < (uint32_t)p->conf->napps &&
+	    (s = server_new(msg->server, (pid_t)msg->pid, p, (int)msg->app)) != NULL) {
+		nservers++;
+		s->errors.fd = error_fd;
+		watch_errors(&s->errors);
+		error_fd = -1;
+	} else {
+		log_warnx("pool %s: app server %ld can not be used", msg->text, (long)msg->pid);
+	}
+	if (p != NULL)
+		pool_release(p);
+	if (error_fd != -1)
+		close(error_fd);
+}
+
+static void
+server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
+{
+	char message[TEXT_LEN + 64];
+	struct pool *p = s->pool;
+	struct worker *w;
+
+	finish_errors(&s->errors);
+	if (msg->text[0] != '\0')
+		snprintf(message, sizeof(message), CANNOT_START "%s", msg->text);
+	else
+		snprintf(message, sizeof(message), CANNOT_START "start: its app server %s", log_wait_status(msg->value));
+	if (s->workers != NULL && msg->text[0] == '\0')
+		log_info("pool %s: app server %ld: %s", p->name, (long)s->pid, log_wait_status(msg->value));
+	/* The master has forgotten its workers already. How they ended nobody knows; what they have answered counts. */
+	while ((w = s->workers) != NULL) {
+		if (w->forking) {
+			worker_failed(w, message, now_ms);
+			continue;
+		}
+		finish_errors(&w->errors);
+		close_links(w);
+		nworkers--;
+		pool_gone(w);
+	}
+	watch_remove(&s->slot);
+	nservers--;
+	p->requests++;		/* it may be the last that holds the pool */
+	server_free(s);
+	pool_release(p);
 }
 
 /* ---- the router before, and the one after --------------------------------------------------------------- */
@@ -691,6 +1098,31 @@ hand_all_counters(void)
 		pool_forget_counters();
 }
 
+/* It reads what app servers say from now on. */
+static void
+hand_servers(void)
+{
+	struct server *s;
+	struct handed h;
+
+	for (s = server_after(NULL); successor != -1 && s != NULL; s = server_after(s)) {
+		if (s->errors.fd == -1)
+			continue;
+		memset(&h, 0, sizeof(h));
+		h.worker = s->number;
+		s->errors.line[s->errors.line_len] = '\0';
+		h.line = s->errors.line;
+		h.error_fd = s->errors.fd;
+		h.link_fd = -1;
+		if (hand_server(successor, &h) == -1) {
+			successor_lost();
+			break;
+		}
+		s->errors.line_len = 0;
+		close_errors(&s->errors);
+	}
+}
+
 /*
  * There is a next router at the other end of fd. Give it all that does not run here; what runs is finished
  * here, and its connection and worker follow. The workers come first: with them known it can begin.
@@ -713,6 +1145,7 @@ hand_over(int fd, int64_t now_ms)
 	hand_all_counters();
 	pool_hand_over(true);
 	dispatch(now_ms);
+	hand_servers();
 	for (b = 0; b < POOL_BUCKETS; b++)
 		for (p = pool_bucket(b); p != NULL; p = p->hash_next)
 			for (w = p->workers; successor != -1 && w != NULL; w = w->pool_next)
@@ -731,6 +1164,37 @@ hand_over(int fd, int64_t now_ms)
 	for (r = all; r != NULL; r = r->all_next)
 		if (r->state == REQ_IDLE)
 			sync_request(r, now_ms);
+}
+
+/* An error pipe that an earlier router has read so far; *fd becomes -1 if it is ours now. */
+static void
+take_errors(struct errors *e, int *fd, const char *line)
+{
+	if (e->fd != -1 || *fd == -1)
+		return;
+	e->line_len = (int)strlen(line);
+	memcpy(e->line, line, (size_t)e->line_len);
+	e->fd = *fd;
+	*fd = -1;
+	watch_errors(e);
+}
+
+static void
+server_handed(const struct handed *h)
+{
+	struct server *s = server_find(h->worker);
+	int error_fd = h->error_fd;
+
+	if (released) {
+		if (successor != -1 && hand_server(successor, h) == -1)
+			successor_lost();
+	} else if (s != NULL) {
+		take_errors(&s->errors, &error_fd, h->line);
+	}
+	if (error_fd != -1)
+		close(error_fd);
+	if (h->link_fd != -1)
+		close(h->link_fd);
 }
 
 static void
@@ -755,18 +1219,13 @@ worker_handed(const struct handed *h)
 		w->idle_ms = h->idle_ms;
 		w->closes = h->closes;
 	}
+	if (w->forked && h->pid > 0)
+		w->pid = w->errors.pid = h->pid;
 	if (link_fd != -1 && w->links[0].fd == -1 && w->busy == 0 && request_connected_to(w, link_fd) && (w->state == WORKER_ELSEWHERE || w->state == WORKER_IDLE)) {
 		w->links[0].fd = link_fd;
 		link_fd = -1;
 	}
-	if (w->error_fd == -1 && error_fd != -1) {
-		w->line_len = (int)strlen(h->line);
-		memcpy(w->line, h->line, (size_t)w->line_len);
-		w->error_fd = error_fd;
-		error_fd = -1;
-		if (os_watch_add(errors_fd, w->error_fd, w) == -1)
-			log_warn("pool %s: worker %ld: error pipe", w->pool->name, (long)w->pid);
-	}
+	take_errors(&w->errors, &error_fd, h->line);
 close:
 	if (error_fd != -1)
 		close(error_fd);
@@ -782,6 +1241,8 @@ worker_serves(const struct handed *h)
 	if (w == NULL || w->state != WORKER_ELSEWHERE)
 		return;
 	w->requests = h->requests;
+	if (w->forked && h->pid > 0)
+		w->pid = w->errors.pid = h->pid;
 	w->start_ms = h->start_ms;
 	w->elsewhere_ms = h->request_ms;
 	if (w->elsewhere == NULL && (w->elsewhere = malloc(sizeof(*w->elsewhere))) == NULL)
@@ -839,6 +1300,9 @@ heritage_ready(struct heritage *h, int batch, int64_t now_ms)
 		case HAND_SERVING:
 			worker_serves(&in);
 			break;
+		case HAND_SERVER:
+			server_handed(&in);
+			break;
 		case HAND_REQUEST:
 			request_handed(in.request, now_ms);
 			break;
@@ -878,16 +1342,12 @@ take_over(const struct msg *msg, int64_t now_ms)
 {
 	struct worker *w = pool_worker(msg->worker);
 	struct heritage *h, *next;
+	struct server *s;
 	struct pool *p = NULL;
 
 	if (w == NULL) {
-		if (msg->pool != NO_POOL && ((p = pool_get(msg->text)) == NULL || msg->app >= (uint32_t)p->conf->napps)) {
-			log_warn("pool %s: worker %ld can not be taken over", msg->text, (long)msg->pid);
-			if (p != NULL)
-				pool_release(p);
-			return;
-		}
-		w = pool_adopt(msg->worker, (pid_t)msg->pid, p, (int)msg->app, (enum take)msg->value, now_ms);
+		if ((p = msg->pool != NO_POOL ? pool_get(msg->text) : pool_removed()) != NULL && msg->app < (uint32_t)p->conf->napps)
+			w = pool_adopt(msg->worker, (pid_t)msg->pid, p, (int)msg->app, (enum take)msg->value, now_ms);
 		if (p != NULL)
 			pool_release(p);
 		if (w == NULL) {
@@ -895,6 +1355,11 @@ take_over(const struct msg *msg, int64_t now_ms)
 			return;
 		}
 		nworkers++;
+		if (msg->server != 0) {
+			w->forked = true;
+			if ((s = server_find(msg->server)) != NULL)
+				server_attach(s, w);
+		}
 	}
 	if (msg->value != TAKE_IDLE && msg->value != TAKE_STOPPED && msg->value != TAKE_RETIRED)
 		return;
@@ -903,12 +1368,19 @@ take_over(const struct msg *msg, int64_t now_ms)
 		next = h->next;
 		heritage_ready(h, -1, now_ms);
 	}
+	w->wants_adopt = w->server != NULL;
 	if (msg->value == TAKE_IDLE) {
 		pool_taken(w, now_ms);
+		/* Its connection was none of its app server's. */
+		if (w->forked && w->links[0].fd == -1)
+			pool_retire(w, END_CLOSED);
 	} else {
 		close_links(w);
 		pool_stopped(w, msg->value == TAKE_RETIRED ? END_RETIRED : END_RELOAD);
+		signal_worker(w, SIGTERM, now_ms);
 	}
+	if (w->server != NULL)
+		server_talk(w->server, now_ms);
 }
 
 /* ---- status ------------------------------------------------------------------------------------------------ */
@@ -1018,55 +1490,14 @@ quit(bool refuse)
 		sync_request(r, os_now_ms());
 	}
 	if (refuse)
-		pool_close("stop: zfpm is stopping");
-}
-
-/* And not by somebody who sent it a signal? */
-static bool
-ended_by_itself(int status)
-{
-	return !WIFSIGNALED(status) || (WTERMSIG(status) != SIGKILL && WTERMSIG(status) != SIGTERM &&
-	    WTERMSIG(status) != SIGINT && WTERMSIG(status) != SIGHUP && WTERMSIG(status) != SIGQUIT);
-}
-
-static void
-worker_exited(struct worker *w, int status, int64_t now_ms)
-{
-	char reason[96];
-	struct request *r;
-	struct link *l;
-	int i, left;
-
-	for (i = 0; w->error_fd != -1 && i < LINES_MAX && read_errors(w); i++)
-		;
-	close_errors(w);
-	if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
-		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
-		    (unsigned long long)w->requests);
-	/* Ended by itself, at once, and before it served anybody: it could not start. */
-	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && ended_by_itself(status) &&
-	    now_ms - w->idle_ms < START_MS) {
-		snprintf(reason, sizeof(reason), "start: %s", log_wait_status(status));
-		pool_failed(w, reason, now_ms);
-	}
-	close_links(w);
-	nworkers--;
-	/* The worker goes with its last request, so it is not looked at after that. */
-	left = w->busy;
-	l = w->links;
-	pool_gone(w);
-	while (left > 0) {
-		if ((r = l++->request) == NULL)
-			continue;
-		left--;
-		request_worker_exited(r, status, now_ms);
-		sync_request(r, now_ms);
-	}
+		pool_close(CANNOT_START "stop: zfpm is stopping");
 }
 
 static void
 master_ready(int64_t now_ms)
 {
+	char message[TEXT_LEN + sizeof(CANNOT_START)];
+	struct server *s;
 	struct worker *w;
 	struct msg msg;
 	int fd, n;
@@ -1080,30 +1511,43 @@ master_ready(int64_t now_ms)
 		case MSG_STARTED:
 			if (w == NULL)
 				break;
-			w->error_fd = fd;
+			w->errors.fd = fd;
+			w->errors.pid = (pid_t)msg.pid;
 			fd = -1;
-			if (w->error_fd != -1 && os_watch_add(errors_fd, w->error_fd, w) == -1)
-				log_warn("pool %s: worker %ld: error pipe", w->pool->name, (long)msg.pid);
+			watch_errors(&w->errors);
 			log_debug("pool %s: worker %ld: started", w->pool->name, (long)msg.pid);
 			pool_started(w, (pid_t)msg.pid, now_ms);
 			break;
 		case MSG_FAILED:
 			if (w == NULL)
 				break;
-			msg.text[sizeof(msg.text) - 1] = '\0';
-			close_links(w);
-			close_errors(w);
-			nworkers--;
 			/* No text: nothing was wrong with it, but it is the next router's, and so is every one to come. */
 			if (msg.text[0] == '\0')
 				pool_hand_over(successor != -1);
-			else if (w->state != WORKER_STOPPING)
-				pool_failed(w, msg.text, now_ms);
-			pool_gone(w);
+			snprintf(message, sizeof(message), CANNOT_START "%.*s", TEXT_LEN - 1, msg.text);
+			worker_failed(w, msg.text[0] != '\0' ? message : NULL, now_ms);
 			break;
 		case MSG_EXITED:
 			if (w != NULL)
 				worker_exited(w, msg.value, now_ms);
+			break;
+		case MSG_SERVER:
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			server_known(&msg, fd);
+			fd = -1;
+			break;
+		case MSG_FORK:
+			if (w != NULL && (s = server_find(msg.server)) != NULL) {
+				fork_there(w, s, now_ms);
+			} else if (w != NULL) {
+				tell_master_ended(w, 0);
+				worker_failed(w, CANNOT_START "start: its app server is not known", now_ms);
+			}
+			break;
+		case MSG_SERVER_GONE:
+			msg.text[sizeof(msg.text) - 1] = '\0';
+			if ((s = server_find(msg.server)) != NULL)
+				server_gone(s, &msg, now_ms);
 			break;
 		case MSG_QUIT:
 			quit(msg.value != 0);
@@ -1193,7 +1637,9 @@ timers_ready(int64_t now_ms)
 			break;
 		case TIMER_WORKER:
 			w = OWNER(t, worker);
-			if (w->state == WORKER_LEAVING && pool_patience(w, now_ms)) {
+			if (w->state == WORKER_STOPPING) {
+				worker_overdue(w, now_ms);
+			} else if (w->state == WORKER_LEAVING && pool_patience(w, now_ms)) {
 				break;
 			} else if (w->state == WORKER_LEAVING) {
 				log_warnx("pool %s: worker %ld: did not come back within %llds of losing its request", w->pool->name,
@@ -1207,6 +1653,9 @@ timers_ready(int64_t now_ms)
 		case TIMER_POOL:
 			pool_timeout(OWNER(t, pool), now_ms);
 			break;
+		case TIMER_SERVER:
+			server_overdue(OWNER(t, server), now_ms);
+			break;
 		}
 		dispatch(now_ms);
 	}
@@ -1218,7 +1667,7 @@ wait_ms(int64_t now_ms)
 {
 	int64_t next = timeout_next();
 
-	if (errors_fd == -1 && nworkers > 0 && (next == 0 || errors_ms < next))
+	if (errors_fd == -1 && nworkers + nservers > 0 && (next == 0 || errors_ms < next))
 		next = errors_ms;
 	if (mute_ms != 0 && (next == 0 || mute_ms < next))
 		next = mute_ms;
@@ -1275,6 +1724,9 @@ turn(void)
 			break;
 		case WATCH_PROBE:
 			probe_ready(watches[i].owner, now_ms);
+			break;
+		case WATCH_SERVER:
+			server_ready(watches[i].owner, now_ms);
 			break;
 		case WATCH_HERITAGE:
 			if (!going)	/* what it belongs to has to be known first */
@@ -1342,6 +1794,7 @@ router_run(const struct conf *c, int fd, int log, const struct status_info *si)
 
 	pool_init(conf);
 	request_init(conf, &info);
+	server_init(info.generation);
 	errors_fd = os_watch_open();
 	if (watch_add(master_fd, POLLIN, WATCH_MASTER, NULL) == -1 || watch_add(errors_fd, POLLIN, WATCH_ERRORS, NULL) == -1)
 		fatal("poll set");

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -33,6 +34,8 @@
 #define ERROR_LOG_MS	10000	/* a pool's error_log that can not be used is told of that often */
 #define MAX_LINKS	16	/* symbolic links on the way to an error_log */
 #define BACKLOG_MORE	16	/* connections that a worker has not accepted yet, beside its `connections` */
+#define MAX_WATCHED	1000	/* files of a directory that are looked at: whose it is, nobody knows */
+#define SERVER_BACKLOG	4096	/* the same of an app server: workers that it has not forked yet */
 
 static struct rlimit	nofile_before;	/* what zfpm was started with: the applications' limit */
 static uid_t		router_uid = (uid_t)-1;	/* -1: not known yet */
@@ -370,9 +373,27 @@ put_env(char **env, const char *name, const char *value)
 	env[i] = s;
 }
 
+/* Have the fork server loaded before everything else that is to be. */
+static void
+put_preload(char **env, const char *library)
+{
+	static const char name[] = "LD_PRELOAD=";
+	const char *others = NULL;
+	char value[2 * PATH_MAX];
+	size_t i;
+
+	for (i = 0; env[i] != NULL; i++)
+		if (strncmp(env[i], name, sizeof(name) - 1) == 0)
+			others = env[i] + sizeof(name) - 1;
+	errno = ENAMETOOLONG;
+	if ((size_t)snprintf(value, sizeof(value), "%s%s%s", library, others != NULL ? ":" : "", others != NULL ? others : "") >= sizeof(value))
+		child_die("environment", "LD_PRELOAD");
+	put_env(env, "LD_PRELOAD", value);
+}
+
 /* The environment, from nothing. */
 static char **
-make_env(const struct conf_pool *pool, const struct conf_app *app, const char *name, const struct spawn_user *su)
+make_env(const struct conf *conf, const struct conf_pool *pool, const struct conf_app *app, const char *name, const struct spawn_user *su)
 {
 	static char *env[MAX_ENV + 1];
 	const struct conf_env *e;
@@ -388,6 +409,8 @@ make_env(const struct conf_pool *pool, const struct conf_app *app, const char *n
 		put_env(env, e->name, e->value);
 	for (e = pool->env; e != NULL; e = e->next)
 		put_env(env, e->name, expanded(e->value, pool, name));
+	if (app->fork_server)
+		put_preload(env, conf->fork_server_library);
 	return env;
 }
 
@@ -486,7 +509,7 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	if (spawn_find_user(conf, user, expanded(pool->group, pool, name), &su, &err) == -1)
 		child_fail(&err);
 	ngids = find_groups(pool, &su, gids);
-	env = make_env(pool, app, name, &su);
+	env = make_env(conf, pool, app, name, &su);
 	chroot_dir = expanded(pool->chroot, pool, name);
 	dir = expanded(pool->directory, pool, name);
 	os_close_from(REPORT_FD + 1);	/* what the lookups may have left open */
@@ -593,6 +616,79 @@ make_socket(const char *path, int backlog)
 	return fd;
 }
 
+/* Mix what is known of a file into a stamp: another file, or other content, makes it another one (FNV-1a). */
+static void
+stamp_file(uint64_t *stamp, const char *path, bool *is_dir)
+{
+	struct {
+		dev_t		 dev;
+		ino_t		 ino;
+		off_t		 size;
+		struct timespec	 mtime, ctime;
+	} seen;
+	const uint8_t *p = (const uint8_t *)&seen;
+	struct stat st;
+	size_t i;
+
+	memset(&seen, 0, sizeof(seen));
+	*is_dir = false;
+	if (stat(path, &st) == 0) {
+		*is_dir = S_ISDIR(st.st_mode);
+		seen.dev = st.st_dev;
+		seen.ino = st.st_ino;
+		seen.size = st.st_size;
+		seen.mtime = st.st_mtim;
+		seen.ctime = st.st_ctim;
+	}
+	for (i = 0; i < sizeof(seen); i++)
+		*stamp = (*stamp ^ p[i]) * UINT64_C(1099511628211);
+}
+
+/* The same for a path as the pool sees it; of a directory, for what is directly in it too, whatever the order. */
+static void
+stamp_path(uint64_t *stamp, const char *root, const char *path)
+{
+	char full[2 * PATH_MAX], entry[2 * PATH_MAX + NAME_MAX + 2];
+	uint64_t one, all = 0;
+	struct dirent *d;
+	bool is_dir;
+	DIR *dir;
+	int n = 0;
+
+	if ((size_t)snprintf(full, sizeof(full), "%s%s", root, path) >= sizeof(full))
+		return;
+	stamp_file(stamp, full, &is_dir);
+	if (!is_dir || (dir = opendir(full)) == NULL)
+		return;
+	while (n++ < MAX_WATCHED && (d = readdir(dir)) != NULL) {
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(entry, sizeof(entry), "%s/%s", full, d->d_name);
+		one = UINT64_C(14695981039346656037);
+		stamp_file(&one, entry, &is_dir);
+		all += one;
+	}
+	closedir(dir);
+	*stamp = (*stamp ^ all) * UINT64_C(1099511628211);
+}
+
+uint64_t
+spawn_stamp(const struct conf_pool *pool, const struct conf_app *app, const char *name)
+{
+	uint64_t stamp = UINT64_C(14695981039346656037);
+	char root[PATH_MAX] = "", **path;
+
+	if (pool->chroot != NULL) {
+		snprintf(root, sizeof(root), "%s", pool->chroot);
+		if (pool->star != -1 && conf_expand(root, sizeof(root), pool->chroot, pool, name) == -1)
+			root[0] = '\0';
+	}
+	stamp_path(&stamp, root, app->argv[0]);
+	for (path = app->watch; path != NULL && *path != NULL; path++)
+		stamp_path(&stamp, root, *path);
+	return stamp;
+}
+
 int
 spawn_worker(const struct conf *conf, const struct conf_pool *pool, const struct conf_app *app, const char *pool_name,
     const char *socket_path, struct spawned *sp, struct spawn_error *err)
@@ -607,7 +703,7 @@ spawn_worker(const struct conf *conf, const struct conf_pool *pool, const struct
 	if (pool->cgroups != NULL && cgroup_init(reason, sizeof(reason)) == -1)
 		return refuse(err, "cgroup", "%s", reason);
 	step = "socket";
-	if ((listen_fd = make_socket(socket_path, app->connections + BACKLOG_MORE)) == -1) {
+	if ((listen_fd = make_socket(socket_path, app->fork_server ? SERVER_BACKLOG : app->connections + BACKLOG_MORE)) == -1) {
 		refuse(err, step, "%s: %s", socket_path, strerror(errno));
 		return -1;
 	}

@@ -362,7 +362,7 @@ static const char *const shown_names[SHOWN_KINDS] = { "idle", "busy", "starting"
 static const char *const cause_names[END_CAUSES] = {
 	[END_IDLE] = "idle",		[END_MAX_REQUESTS] = "max_requests",	[END_TIMEOUT] = "timeout",
 	[END_DIED] = "died",		[END_RELOAD] = "reload",		[END_EVICTED] = "evicted",
-	[END_RETIRED] = "retired",	[END_CUT] = "cut",
+	[END_RETIRED] = "retired",	[END_CUT] = "cut",			[END_CLOSED] = "closed",
 };
 
 /* The timeouts that end a request. */

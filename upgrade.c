@@ -18,7 +18,7 @@
 
 #include "zfpm.h"
 
-#define STATE_VERSION	1
+#define STATE_VERSION	2
 
 /* Call f for every descriptor that the state lists. */
 static void
@@ -71,7 +71,7 @@ upgrade_save(const struct master *m, const struct conf *conf)
 	const struct router *r;
 	const struct client *c;
 	const struct proc *p;
-	int error, fd, i;
+	int error, fd, i, n;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/upgrade", conf->run_dir);
@@ -88,7 +88,8 @@ upgrade_save(const struct master *m, const struct conf *conf)
 		return -1;
 	}
 	fprintf(f, "zfpm %d\n", STATE_VERSION);
-	fprintf(f, "master %" PRId64 " %lu %lu %d\n", m->zfpm_start, (unsigned long)m->last_number, (unsigned long)m->generation, m->lock_fd);
+	fprintf(f, "master %" PRId64 " %lu %lu %lu %d\n", m->zfpm_start, (unsigned long)m->last_number, (unsigned long)m->last_server,
+	    (unsigned long)m->generation, m->lock_fd);
 	if (m->control_fd != -1)
 		fprintf(f, "control %d %s\n", m->control_fd, m->control_path);
 	if (m->guard_pid != 0)
@@ -98,10 +99,14 @@ upgrade_save(const struct master *m, const struct conf *conf)
 			fprintf(f, "listen %d %d\n", l->fd, l->passed);
 	for (r = m->routers; r != NULL; r = r->next)
 		fprintf(f, "router %ld %d %lu %d\n", (long)r->pid, r->sock, (unsigned long)r->generation, r->released);
-	for (i = 0; i < m->nprocs; i++) {
-		p = m->procs[i];
-		fprintf(f, "proc %lu %ld %d %d %d %d %" PRId64 " %" PRId64 " %" PRIx64 " %d %s %s\n", (unsigned long)p->number, (long)p->pid,
-		    (int)p->state, router_index(m, p->router), p->report_fd, p->error_fd, p->patience_ms, p->kill_ms, p->fingerprint,
+	/* App servers first: the others speak of them. */
+	for (n = 0; n < 2 * m->nprocs; n++) {
+		p = m->procs[n % m->nprocs];
+		if ((p->kind == PROC_SERVER) != (n < m->nprocs))
+			continue;
+		fprintf(f, "proc %d %lu %lu %ld %d %d %d %d %" PRId64 " %" PRId64 " %" PRIx64 " %" PRIx64 " %d %d %s %s\n", (int)p->kind,
+		    (unsigned long)p->number, p->server != NULL ? (unsigned long)p->server->number : 0, (long)p->pid, (int)p->state,
+		    router_index(m, p->router), p->report_fd, p->error_fd, p->patience_ms, p->kill_ms, p->fingerprint, p->stamp, p->stale,
 		    p->cgroup, p->name, p->app_name);
 		if (p->failed)
 			fprintf(f, "failed %s\n", p->text);
@@ -169,19 +174,31 @@ static int
 load_proc(struct master *m, const char *line)
 {
 	int64_t patience_ms, kill_ms;
-	int state, router, report_fd, error_fd, cgroup, at;
-	unsigned long number;
-	uint64_t fingerprint;
+	int kind, state, router, report_fd, error_fd, stale, cgroup, at, i;
+	unsigned long number, server;
+	uint64_t fingerprint, stamp;
 	const char *space;
 	struct proc *p;
 	long pid;
 
-	if (sscanf(line, "%lu %ld %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNx64 " %d %n", &number, &pid, &state, &router, &report_fd, &error_fd,
-	    &patience_ms, &kill_ms, &fingerprint, &cgroup, &at) != 10 || (space = strchr(line + at, ' ')) == NULL || (p = proc_new(m)) == NULL)
+	if (sscanf(line, "%d %lu %lu %ld %d %d %d %d %" SCNd64 " %" SCNd64 " %" SCNx64 " %" SCNx64 " %d %d %n", &kind, &number, &server, &pid,
+	    &state, &router, &report_fd, &error_fd, &patience_ms, &kill_ms, &fingerprint, &stamp, &stale, &cgroup, &at) != 14 || (space = strchr(line + at, ' ')) == NULL || (p = proc_new(m)) == NULL)
 		return -1;
 	if ((p->name = strndup(line + at, (size_t)(space - line - at))) == NULL || (p->app_name = strdup(space + 1)) == NULL)
 		return -1;
+	p->kind = (enum proc_kind)kind;
+	m->nservers += p->kind == PROC_SERVER;
 	p->number = (uint32_t)number;
+	for (i = 0; i < m->nprocs && p->kind == PROC_FORKED; i++)
+		if (m->procs[i]->kind == PROC_SERVER && m->procs[i]->number == server)
+			p->server = m->procs[i];
+	if (p->kind == PROC_FORKED && p->server == NULL)
+		return -1;
+	if (p->server != NULL)
+		p->server->nforked++;
+	p->idle_ms = os_now_ms();
+	p->stamp = stamp;
+	p->stale = stale != 0;
 	p->pid = (pid_t)pid;
 	p->state = (enum proc_state)state;
 	p->router = router_at(m, router);
@@ -224,7 +241,7 @@ load_client(struct master *m, const char *line)
 static int
 load_line(struct master *m, char *line)
 {
-	unsigned long number, generation;
+	unsigned long number, server, generation;
 	int at, fd, passed;
 	struct proc *p;
 	long pid;
@@ -241,8 +258,9 @@ load_line(struct master *m, char *line)
 		snprintf(p->text, sizeof(p->text), "%s", line + 7);
 		return 0;
 	}
-	if (sscanf(line, "master %" SCNd64 " %lu %lu %d", &m->zfpm_start, &number, &generation, &fd) == 4) {
+	if (sscanf(line, "master %" SCNd64 " %lu %lu %lu %d", &m->zfpm_start, &number, &server, &generation, &fd) == 5) {
 		m->last_number = (uint32_t)number;
+		m->last_server = (uint32_t)server;
 		m->generation = (uint32_t)generation;
 		m->lock_fd = fd;
 		set_flags(fd, FD_CLOEXEC);

@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 #include "fcgi.h"
+#include "forkserver.h"
 
 #define ZFPM_VERSION		"0.1"
 #define MAX_WORKERS		100000	/* upper bound of max_workers */
@@ -200,15 +201,20 @@ enum msg_type {
 	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once */
 	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle. Again: the successor takes nothing, MSG_HANDOVER once more */
 	MSG_GIVE,		/* worker: it is idle; its descriptors are on their way to the successor */
+	MSG_ENDED,		/* worker of an app server, value: its wait status, as the app server says */
+	MSG_END_SERVER,		/* server: it does not do what it should: SIGKILL for all of its session */
 	/* master to router */
 	MSG_PING,
 	MSG_STARTED,		/* worker, pid, and the read end of its error pipe as descriptor */
 	MSG_FAILED,		/* worker, text: STEP: REASON; the worker is forgotten. No text: nobody's fault */
 	MSG_EXITED,		/* worker, pid, value: its wait status; forgotten too */
+	MSG_SERVER,		/* server, pid, pool, app, name, and the read end of its error pipe, if it is new: an app server */
+	MSG_FORK,		/* worker, server: have it forked there. MSG_SERVER came before */
+	MSG_SERVER_GONE,	/* server, value: its wait status, or text: STEP: REASON, why it was not started. Its workers are forgotten too */
 	MSG_QUIT,		/* accept no more; finish what there is and exit. value: 1 = refuse what is queued */
 	MSG_HANDOVER,		/* a socket to the successor as descriptor: leave everything that is not running to it */
 	MSG_HEIR,		/* a socket from a predecessor as descriptor: it hands over what it has through that */
-	MSG_TAKE,		/* worker, pid, pool, app, name, value: enum take. A worker of an earlier router */
+	MSG_TAKE,		/* worker, pid, server, pool, app, name, value: enum take. A worker of an earlier router */
 	MSG_GO,			/* all that was before is told: accept. worker: the first number that no router has used yet */
 	MSG_LOG,		/* the log file anew, as descriptor */
 	MSG_ERROR_LOG,		/* name, and the pool's error log, opened, as descriptor; none: it has none any more */
@@ -250,6 +256,7 @@ enum control_command {
 struct msg {
 	uint32_t	 type;			/* enum msg_type */
 	uint32_t	 worker;		/* zfpm's number for a worker, never used twice */
+	uint32_t	 server;		/* the master's number for an app server, never used twice; 0: none */
 	uint32_t	 pool;			/* index in conf->pools */
 	uint32_t	 app;			/* index in that pool's apps */
 	int32_t		 pid;
@@ -374,12 +381,24 @@ struct router {
 	int		 nqueued;
 };
 
-/* One worker, from fork to waitpid(). */
+enum proc_kind {
+	PROC_DIRECT,	/* a worker that the master has started */
+	PROC_SERVER,	/* an app server; no worker itself */
+	PROC_FORKED,	/* a worker that an app server forks: no child of ours, and never signalled by us */
+};
+
+/* One process, from fork to waitpid(); of PROC_FORKED, from the router's wish to its word that it has ended. */
 struct proc {
+	enum proc_kind	 kind;
 	enum proc_state	 state;
-	uint32_t	 number;	/* names its socket */
-	pid_t		 pid;		/* also its session and process group */
-	struct router	*router;	/* whose it is; NULL: that one is gone */
+	uint32_t	 number;	/* names its socket; app servers have numbers of their own */
+	pid_t		 pid;		/* also its session and process group; PROC_FORKED: 0 */
+	struct router	*router;	/* whose it is; NULL: that one is gone, or PROC_SERVER, which is everybody's */
+	struct proc	*server;	/* PROC_FORKED: by which */
+	int		 nforked;	/* PROC_SERVER: workers that it has */
+	int64_t		 idle_ms;	/* PROC_SERVER: since when it has none */
+	uint64_t	 stamp;		/* PROC_SERVER: of its program and the files that it read (spawn_stamp()) */
+	bool		 stale;		/* PROC_SERVER: it forks no more; a worker: it is to be replaced */
 	const struct conf_pool *pool;	/* that its name means now; NULL: none */
 	int		 app;		/* index in pool->apps; -1: it has no such app any more */
 	char		*name;		/* of the pool; ours */
@@ -408,6 +427,7 @@ struct client {			/* zfpm COMMAND, at the control socket */
 struct master {
 	int64_t		 zfpm_start;	/* seconds since 1970 */
 	uint32_t	 last_number;	/* the highest number of a worker so far */
+	uint32_t	 last_server;	/* and of an app server */
 	uint32_t	 generation;	/* of the newest router */
 	int		 lock_fd;	/* RUN_DIR/zfpm.pid, locked as long as it is open */
 	int		 control_fd;	/* listens; -1: there is none */
@@ -418,6 +438,7 @@ struct master {
 	struct client	*clients;
 	struct proc	**procs;	/* in no order */
 	int		 nprocs, procs_size;
+	int		 nservers;	/* of them; the others are workers */
 };
 
 /* A new entry, at the end of the table; NULL without memory. */
@@ -457,13 +478,16 @@ struct spawned {
 void	 spawn_init(uid_t router_uid, gid_t router_gid, bool guarded);
 
 /*
- * Start one worker of a pool with the application's listening socket at
+ * Start one worker of a pool, or the app server of an app with fork_server, with the application's listening socket at
  * socket_path (created, owned by the router's user, and the caller's to unlink
  * when the worker has gone). Returns 0, or -1 with the failed step in *err; then
  * nothing is left behind. What fails in the child comes over report_fd.
  */
 int	 spawn_worker(const struct conf *, const struct conf_pool *, const struct conf_app *,
 	    const char *pool_name, const char *socket_path, struct spawned *, struct spawn_error *err);
+
+/* A number for the state of all files that an app server was made from: its program, and what `watch` names, as the pool sees them. */
+uint64_t spawn_stamp(const struct conf_pool *, const struct conf_app *, const char *pool_name);
 
 /*
  * Find the user of a pool, group and uid checked against what may ever run
@@ -508,7 +532,7 @@ _Noreturn void router_run(const struct conf *, int master_fd, int log_fd, const 
 
 /* ---- timeout.c: the earliest deadline ------------------------------------------ */
 
-enum timer_kind { TIMER_REQUEST, TIMER_WORKER, TIMER_POOL };
+enum timer_kind { TIMER_REQUEST, TIMER_WORKER, TIMER_POOL, TIMER_SERVER };
 
 struct timer {			/* embedded in what it times */
 	enum timer_kind	 kind;
@@ -542,6 +566,7 @@ enum end_cause {
 	END_EVICTED,		/* its place was needed for another pool or app */
 	END_RETIRED,		/* zfpm retire */
 	END_CUT,		/* its request's body was cut off */
+	END_CLOSED,		/* of an app server: it serves one connection, and that has ended */
 	END_CAUSES
 };
 
@@ -578,6 +603,20 @@ enum worker_state {
 	WORKER_GONE,		/* exited; freed with its last request */
 };
 
+/* What a process says on its standard error. */
+struct errors {
+	int		 fd;		/* the read end; -1 if closed; ours */
+	struct pool	*pool;
+	pid_t		 pid;
+	bool		 server;	/* it is an app server's */
+	char		 line[1024];	/* an unfinished line */
+	int		 line_len;
+	int64_t		 line_ms;	/* the rate limit: since then ... */
+	int		 line_count;	/* ... so many reads */
+	bool		 watched;	/* it is in the router's os_watch, or ... */
+	bool		 muted;		/* ... not read until its mute_ms */
+};
+
 /* One connection to a worker. */
 struct link {
 	struct worker	*worker;
@@ -605,7 +644,8 @@ struct worker {
 	bool		 ahead;		/* WORKER_STARTING: nobody waits for it */
 	bool		 doubted;	/* WORKER_LEAVING by pool_doubt(), and counted in its app's starting */
 	bool		 closes;	/* it closes its connection after a response, and lives */
-	struct timer	 timer;		/* idle: retire; leaving: overdue */
+	struct timer	 timer;		/* idle: retire; leaving: overdue; stopping, of an app server: the next signal */
+	int		 signal;	/* the last one that its app server was asked to send; 0: none */
 	int64_t		 start_ms;	/* asked of the master */
 	int64_t		 idle_ms;	/* since when it serves nobody */
 	uint64_t	 requests;	/* completed */
@@ -613,12 +653,13 @@ struct worker {
 	int64_t		 elsewhere_ms;	/* and since when; 0: it has not served since */
 	bool		 handed;	/* WORKER_ELSEWHERE: it has been given to us, the master's word is still to come */
 	int		 busy;		/* links with a request */
-	int		 error_fd;	/* its standard error; -1 if closed; ours */
-	char		 line[1024];	/* an unfinished line of that */
-	int		 line_len;
-	int64_t		 line_ms;	/* the rate limit: since then ... */
-	int		 line_count;	/* ... so many reads of error_fd */
-	bool		 muted;		/* and its pipe is not read until the router's mute_ms */
+	struct errors	 errors;
+	bool		 forked;	/* by an app server: it serves one connection, which no other can follow */
+	struct server	*server;	/* by which; NULL when that is gone */
+	struct worker	*server_prev, *server_next;	/* all workers of that */
+	bool		 forking;	/* it is still to be forked */
+	bool		 wants_fork, wants_adopt;	/* the app server is still to be told so */
+	int		 wants_signal;	/* or to send it this; 0: none */
 	int		 nlinks;	/* connections of the app */
 	struct link	 links[];
 };
@@ -631,7 +672,7 @@ struct pool_app {
 	int		 alive;		/* workers that will serve again: starting, idle, busy or leaving */
 	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
 	int64_t		 retry_ms;	/* no start before this time */
-	char		 reason[TEXT_LEN];	/* STEP: REASON, why the last start failed */
+	char		 reason[TEXT_LEN + 32];	/* the message, why the last start failed */
 };
 
 /* The living part of a pool: exists while it has workers, requests or a back-off. */
@@ -646,6 +687,7 @@ struct pool {
 	int		 busy;		/* requests being served */
 	int		 queued;	/* in all apps */
 	int		 requests;	/* that point here, in whatever state */
+	int		 nservers;	/* app servers that point here */
 	bool		 in_ready;	/* in the list of pools that pool_next() must look at */
 	bool		 in_starved;	/* in the list of pools that only the global limit holds back */
 	bool		 in_ahead;	/* in the list of pools that have less than min_workers */
@@ -659,6 +701,9 @@ struct pool {
 	int64_t		 error_log_ms;	/* its last failure was logged */
 	char		 name[POOL_NAME_LEN + 1];
 };
+
+/* The beginning of the message to all whose process can not be started; STEP: REASON follows. */
+#define CANNOT_START	"Cannot start FCGI process: "
 
 enum pool_action {
 	POOL_NOTHING,		/* nothing can be done now */
@@ -674,12 +719,14 @@ struct pool_step {
 	struct request	*request;
 	struct link	*link;
 	struct worker	*worker;
-	const char	*reason;
+	const char	*reason;	/* the whole message */
 };
 
 void		 pool_init(const struct conf *);
 /* The living pool of this name, made if need be. NULL: errno ENOENT (no such pool) or ENOMEM. Counts one request. */
 struct pool	*pool_get(const char *name);
+/* The same for the one that stands for all that are configured no more. */
+struct pool	*pool_removed(void);
 /* A request lets go of its pool, which is freed with the last of all it has. */
 void		 pool_release(struct pool *);
 /* Queue r (r->pool, r->app set); -1 if max_queue is reached. */
@@ -721,7 +768,7 @@ void		 pool_returned(struct worker *, int64_t now_ms);
 void		 pool_retire(struct worker *, enum end_cause);
 struct worker	*pool_worker(uint32_t number);
 void		 pool_started(struct worker *, pid_t pid, int64_t now_ms);
-/* It could not be started, or ended before it took its first request: its app is backed off. */
+/* It could not be started, or ended before it took its first request: its app is backed off. reason: the message to those who waited for it. */
 void		 pool_failed(struct worker *, const char *reason, int64_t now_ms);
 /* It has exited. Its links with a request stay until pool_put() or pool_overdue(); frees it otherwise. */
 void		 pool_gone(struct worker *);
@@ -736,7 +783,7 @@ void		 pool_renew(const char *name);
 void		 pool_hand_over(bool);
 /* After POOL_GIVE: forget the worker, without closing what has been sent. */
 void		 pool_given(struct worker *);
-/* The master tells of a worker that an earlier router had (pool NULL: its pool is configured no more). NULL without memory. */
+/* The master tells of a worker that an earlier router had. NULL without memory. */
 struct worker	*pool_adopt(uint32_t number, pid_t pid, struct pool *, int app, enum take, int64_t now_ms);
 /* It is ours now, idle, with the connections and the history that the earlier router had. */
 void		 pool_taken(struct worker *, int64_t now_ms);
@@ -771,6 +818,57 @@ const struct counters *pool_counters(const struct conf_pool *);
 /* A request of the pool's has ended: count it, and for the rate. */
 void		 pool_served(struct pool *, int64_t now_ms);
 extern struct counters all_counters;
+
+/* ---- server.c: the router's side of app servers -------------------------------------- */
+
+enum server_state {
+	SERVER_NEW,		/* nobody has needed it yet: not connected */
+	SERVER_STARTING,	/* FS_HELLO is sent; it may not have reached accept() */
+	SERVER_READY,
+	SERVER_LOST,		/* it has closed our connection: the master may tell why */
+	SERVER_FAILED,		/* the master has been asked to end it */
+};
+
+/* An app server, from MSG_SERVER to MSG_SERVER_GONE. */
+struct server {
+	enum server_state state;
+	struct server	*hash_next;
+	uint32_t	 number;	/* names its socket */
+	pid_t		 pid;
+	struct pool	*pool;		/* counts it */
+	int		 app;		/* index in pool->apps */
+	int		 fd;		/* -1: not connected; ours to close */
+	int		 slot;		/* in the router's poll set, -1 = not there */
+	bool		 full;		/* it takes no more now: poll for room */
+	int		 forking;	/* workers that it is to fork and has not */
+	struct timer	 timer;		/* `timeout start`, while it starts or forks; or it is lost */
+	struct worker	*workers;
+	struct errors	 errors;
+	uint8_t		 in[sizeof(struct fs_msg)];	/* a message, as far as read */
+	size_t		 in_len;
+};
+
+/* router: the generation of ours. */
+void		 server_init(uint32_t router);
+/* A new one; NULL without memory. */
+struct server	*server_new(uint32_t number, pid_t pid, struct pool *, int app);
+struct server	*server_find(uint32_t number);
+/* The one after this, of all, in no order; NULL: the first. NULL at the end. */
+struct server	*server_after(const struct server *);
+/* After its last worker has been detached; its error pipe is the caller's to close before. */
+void		 server_free(struct server *);
+void		 server_attach(struct server *, struct worker *);
+void		 server_detach(struct worker *);
+/*
+ * Say all that is still to be said for its workers (wants_fork: connects the worker's link, too), connecting first if need
+ * be. 0: as much as it takes now: call again when it has said something, and, if full, when fd has room. -1 with errno:
+ * it can not be talked to, or (*which not NULL) this worker's connection and pipe can not be made.
+ */
+int		 server_flush(struct server *, struct worker **which);
+/* Another router will ask for this worker. What can not be said is not: then it ends with us. */
+void		 server_release(struct worker *);
+/* The next message that is there. 1; 0: none; -1: what came is nonsense, or the end (errno 0) of the connection. text is a string. */
+int		 server_read(struct server *, struct fs_msg *);
 
 /* ---- status.c: formats the counters, read-only. No I/O ----------------------------- */
 
@@ -935,7 +1033,7 @@ void		 request_app_ready(struct request *, short revents, int64_t now_ms);
  * if we can not connect for reasons of our own. The link is still taken in both.
  */
 int		 request_begin(struct request *, struct link *, int64_t now_ms);
-/* A process cannot be started for it: reason is STEP: REASON. */
+/* A process cannot be started for it: reason is the message. */
 void		 request_refuse(struct request *, const char *reason, int64_t now_ms);
 /* Its worker has exited. */
 void		 request_worker_exited(struct request *, int status, int64_t now_ms);
@@ -956,7 +1054,7 @@ void		 request_drop(struct request *, int64_t now_ms);
 void		 request_settle(struct request *, int64_t now_ms);
 /* A new non-blocking connection to the worker's socket, or -1 with errno. */
 int		 request_connect(const struct worker *);
-/* Is this descriptor, of another router's, a connection to the worker's socket and nothing else? */
+/* Is this descriptor, of another router's, a connection to the worker's (its app server's) socket and nothing else? */
 bool		 request_connected_to(const struct worker *, int fd);
 
 /* ---- handover.c: from one router to the next ------------------------------------------- */
@@ -966,12 +1064,14 @@ bool		 request_connected_to(const struct worker *, int fd);
  * changes any of these structs raises HANDOVER_VERSION, and zfpm upgrade refuses what does not match (-t says so).
  * The next router checks everything it reads: the one before may have been taken over.
  */
-#define HANDOVER_VERSION	1
+#define HANDOVER_VERSION	2
 #define UPGRADE_WORD	"upgrade: ok"	/* what zfpm -t says last, and alone on its line, when it has been asked for that */
 
 /* Give the worker's error pipe and connection and what it is known for to the next router. 0, or -1 with errno: it stays. */
 struct handed;
 int		 hand_worker(int sock, const struct handed *);
+/* Give an app server's error pipe, and the unfinished line. */
+int		 hand_server(int sock, const struct handed *);
 /* Say what a worker that stays here is doing. */
 int		 hand_serving(int sock, const struct worker *);
 /* Give the connection with the request that waits on it, if any (request_movable()). */
@@ -987,6 +1087,7 @@ enum hand_type {
 	HAND_SERVING,
 	HAND_REQUEST,
 	HAND_COUNTERS,
+	HAND_SERVER,
 	HAND_BYTES,		/* inside handover.c: they belong to the HAND_REQUEST before */
 };
 
@@ -1002,8 +1103,9 @@ struct heritage {
 /* What it gives: the part that hand_get() says. Descriptors are the caller's, -1 if there are none. */
 struct handed {
 	struct request	*request;	/* HAND_REQUEST: new; request_arrived() is next */
-	uint32_t	 worker;	/* HAND_WORKER, HAND_SERVING: its number */
+	uint32_t	 worker;	/* HAND_WORKER, HAND_SERVING, HAND_SERVER: its number */
 	int		 error_fd, link_fd;
+	pid_t		 pid;		/* 0: not told */
 	uint64_t	 requests;
 	int64_t		 start_ms, idle_ms;	/* the worker's; HAND_SERVING: no idle_ms */
 	int64_t		 request_ms;	/* HAND_SERVING: when its request began */
@@ -1056,6 +1158,8 @@ int	 os_socket(int family, int type);
 /* All groups of a user, gid first; *n is the room, then the number. -1 if the room is too small. */
 int	 os_user_groups(const char *user, gid_t gid, gid_t *gids, int *n);
 void	 os_close_from(int first);		/* every descriptor from this one on */
+/* SIGKILL for every process of the session of this process, which has not been waited for yet. */
+void	 os_kill_session(pid_t);
 /* Get sig when parent, which has to be our parent now, dies; exits if it is dead already. */
 void	 os_die_with_parent(pid_t parent, int sig);
 /* A handle (pidfd) of a process, close-on-exec; -1 with errno: the system has none. Readable when the process has ended. */
