@@ -2,7 +2,8 @@
  * spawn.c: from a pool's configuration to a running program, by way of root.
  *
  * Owns the order in which rights are given up, every reason to refuse a
- * start, and what makes a file fit to be a pool's error_log. Runs in the master up to fork() and in the child from there to exec.
+ * start, what makes a file fit to be a pool's error_log, and whether a program
+ * can have a fork server. Runs in the master up to fork() and in the child from there to exec.
  * Users and groups are looked up in the child: a slow directory service stops
  * nobody else, and its libraries never run inside the master.
  * Never reads from the network, from the router or from an application.
@@ -14,6 +15,7 @@
 #include <sys/un.h>
 
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -139,6 +141,136 @@ spawn_check_command(const char *path, uid_t uid, struct spawn_error *err)
 		return refuse(err, "command", "%s: is writable by group or others", path);
 	if ((st.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)) == 0)
 		return refuse(err, "command", "%s: is not executable", path);
+	return 0;
+}
+
+/* ---- the fork server's library ------------------------------------------------- */
+
+/*
+ * Open a file to look into it: as its user, for where the path leads may be the user's choice, and there are devices
+ * that do something when root opens them. Root's groups stay, which nobody can tell from here.
+ */
+static int
+open_as(const char *path, uid_t uid)
+{
+	bool change = geteuid() == 0 && uid != 0;
+	struct stat st;
+	int fd, error;
+
+	if (change && seteuid(uid) == -1)
+		return -1;
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	error = errno;
+	if (change && seteuid(0) == -1)
+		fatal("seteuid");
+	if (fd != -1 && (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode))) {
+		close(fd);
+		fd = -1;
+		error = EINVAL;
+	}
+	errno = error;
+	return fd;
+}
+
+/* A number of an ELF file, in its own byte order; 0 if the file ends before. */
+static uint64_t
+elf_number(int fd, bool big_endian, uint64_t offset, size_t size)
+{
+	uint8_t byte[8];
+	uint64_t n = 0;
+	size_t i;
+
+	if (offset > INT32_MAX || pread(fd, byte, size, (off_t)offset) != (ssize_t)size)
+		return 0;
+	for (i = 0; i < size; i++)
+		n |= (uint64_t)byte[big_endian ? size - 1 - i : i] << 8 * i;
+	return n;
+}
+
+/* What of an ELF file decides whether one can be loaded into the other. */
+struct elf {
+	uint8_t		 class, order;	/* 32 or 64 bits, which byte comes first */
+	uint64_t	 machine;
+	uint64_t	 type;		/* ET_EXEC, ET_DYN */
+	bool		 interpreter;	/* it is loaded by ld.so */
+};
+
+#define ELF_HEADERS	128	/* programs have a dozen */
+#define ELF_AT(field)		(wide ? offsetof(Elf64_Ehdr, field) : offsetof(Elf32_Ehdr, field))
+#define ELF_SIZE(field)		(wide ? sizeof(((Elf64_Ehdr *)0)->field) : sizeof(((Elf32_Ehdr *)0)->field))
+#define ELF_GET(field)		elf_number(fd, big, ELF_AT(field), ELF_SIZE(field))
+
+/* False if it is none, a script for instance, or a broken one. */
+static bool
+read_elf(int fd, struct elf *elf)
+{
+	uint8_t ident[EI_NIDENT];
+	uint64_t headers, size, n, i;
+	bool wide, big;
+
+	if (pread(fd, ident, sizeof(ident), 0) != sizeof(ident) || memcmp(ident, ELFMAG, SELFMAG) != 0)
+		return false;
+	wide = ident[EI_CLASS] == ELFCLASS64;
+	big = ident[EI_DATA] == ELFDATA2MSB;
+	elf->class = ident[EI_CLASS];
+	elf->order = ident[EI_DATA];
+	elf->machine = ELF_GET(e_machine);
+	elf->type = ELF_GET(e_type);
+	headers = ELF_GET(e_phoff);
+	size = ELF_GET(e_phentsize);
+	n = ELF_GET(e_phnum);
+	if (headers == 0 || headers > INT32_MAX || size == 0 || n == 0 || n > ELF_HEADERS)
+		return false;
+	elf->interpreter = false;
+	/* In both classes p_type comes first, and has four bytes. */
+	for (i = 0; i < n; i++)
+		elf->interpreter |= elf_number(fd, big, headers + i * size, 4) == PT_INTERP;
+	return true;
+}
+
+/*
+ * A script passes: it is its interpreter that the library is loaded into, and whether that calls accept() only
+ * `timeout start` can tell.
+ */
+int
+spawn_check_fork_server(const char *command, const char *library, uid_t uid, struct spawn_error *err)
+{
+	struct elf program, loaded;
+	struct stat st;
+	int fd;
+	bool known;
+
+	if (stat(library, &st) == -1)
+		return refuse(err, "fork_server", "%.120s: %s: %s", library, strerror(errno),
+		    errno == ENOENT ? "put it there, or 'fork_server off'" : "needs 'fork_server off'");
+	if (!S_ISREG(st.st_mode))
+		return refuse(err, "fork_server", "%s: is not a regular file", library);
+	if (st.st_uid != 0 && st.st_uid != uid)
+		return refuse(err, "fork_server", "%.120s: is owned by uid %lu, not by root or the pool's user", library, (unsigned long)st.st_uid);
+	if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+		return refuse(err, "fork_server", "%s: is writable by group or others", library);
+	if ((st.st_mode & (S_IRGRP | S_IROTH)) == 0 && st.st_uid != uid)
+		return refuse(err, "fork_server", "%.120s: can not be read by the pool's user", library);
+	if ((fd = open_as(library, uid)) == -1)
+		return refuse(err, "fork_server", "%.120s: can not be read by the pool's user: %s", library, strerror(errno));
+	known = read_elf(fd, &loaded);
+	close(fd);
+	if (!known || loaded.type != ET_DYN || loaded.interpreter)
+		return refuse(err, "fork_server", "%.120s: is not a shared library", library);
+
+	if (stat(command, &st) == 0 && (st.st_mode & (S_ISUID | S_ISGID)) != 0)
+		return refuse(err, "command", "%.100s: is %s: it ignores the fork server's library; needs 'fork_server off'", command,
+		    (st.st_mode & S_ISUID) != 0 ? "setuid" : "setgid");
+	if ((fd = open_as(command, uid)) == -1)
+		return 0;	/* it may be executable all the same */
+	known = read_elf(fd, &program);
+	close(fd);
+	if (!known)
+		return 0;
+	if (!program.interpreter)
+		return refuse(err, "command", "%.100s: is linked statically: it ignores the fork server's library; needs 'fork_server off'", command);
+	if (program.class != loaded.class || program.order != loaded.order || program.machine != loaded.machine)
+		return refuse(err, "command", "%.90s: is for another processor than %.90s: needs 'fork_server off'", command, library);
 	return 0;
 }
 
@@ -393,7 +525,7 @@ put_preload(char **env, const char *library)
 
 /* The environment, from nothing. */
 static char **
-make_env(const struct conf *conf, const struct conf_pool *pool, const struct conf_app *app, const char *name, const struct spawn_user *su)
+make_env(const struct conf_pool *pool, const struct conf_app *app, const char *name, const struct spawn_user *su)
 {
 	static char *env[MAX_ENV + 1];
 	const struct conf_env *e;
@@ -410,7 +542,7 @@ make_env(const struct conf *conf, const struct conf_pool *pool, const struct con
 	for (e = pool->env; e != NULL; e = e->next)
 		put_env(env, e->name, expanded(e->value, pool, name));
 	if (app->fork_server)
-		put_preload(env, conf->fork_server_library);
+		put_preload(env, app->library);
 	return env;
 }
 
@@ -476,7 +608,7 @@ spawn_reset_signals(void)
  *  8 groups, gid  need root
  *  9 uid          last: after it nothing above can be repeated
  * 10 proof        root must not come back
- * 11 the rest     chdir, umask, signals with the user's own rights
+ * 11 the rest     a look at the program's and the fork server's files, chdir, umask, signals: with the user's own rights
  * 12 master       goes with it: the guard has a handle of us by now; where there are none, a signal from the
  *                 kernel, asked for after setuid, which clears it
  * 13 exec         with an environment made from nothing
@@ -509,7 +641,7 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	if (spawn_find_user(conf, user, expanded(pool->group, pool, name), &su, &err) == -1)
 		child_fail(&err);
 	ngids = find_groups(pool, &su, gids);
-	env = make_env(conf, pool, app, name, &su);
+	env = make_env(pool, app, name, &su);
 	chroot_dir = expanded(pool->chroot, pool, name);
 	dir = expanded(pool->directory, pool, name);
 	os_close_from(REPORT_FD + 1);	/* what the lookups may have left open */
@@ -555,6 +687,8 @@ worker_exec(const struct conf *conf, const struct conf_pool *pool, const struct 
 	}
 
 	/* 11 */
+	if (app->fork_server && spawn_check_fork_server(app->argv[0], app->library, su.uid, &err) == -1)
+		child_fail(&err);
 	if (chdir(dir != NULL ? dir : "/") == -1)
 		child_die("directory", dir);
 	umask(pool->umask);

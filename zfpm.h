@@ -516,6 +516,12 @@ void	 spawn_reset_signals(void);
 /* Is this command one that may run for uid? Returns 0 or -1 with *err. */
 int	 spawn_check_command(const char *path, uid_t uid, struct spawn_error *err);
 
+/*
+ * Will the fork server's library be loaded into this command, which may run, for uid? Opens both with the rights of uid,
+ * if they are to be had. 0, or -1 with *err. Also used by zfpm -t.
+ */
+int	 spawn_check_fork_server(const char *command, const char *library, uid_t uid, struct spawn_error *err);
+
 /* ---- guard.c: root. Ends what is left when the master dies -------------------- */
 
 /* In the forked child: wait for the end of the master at the other end of this socket, then for that of all the others. */
