@@ -28,6 +28,9 @@
 
 #include "zfpm.h"
 
+#ifndef FORKSERVER_FILE
+#define FORKSERVER_FILE	"/usr/local/lib/zfpm/zfpm-forkserver.so"
+#endif
 #ifndef S_ISVTX
 #define S_ISVTX		01000	/* XSI, so not in the base of POSIX; the value is the same everywhere */
 #endif
@@ -40,6 +43,7 @@
 #define MAX_FILE	(64 << 20)
 #define MAX_ROWS	16	/* of one table of directives; checked below the tables */
 #define MAX_RUN_DIR	64	/* so that every socket's path in it fits into sun_path */
+#define MAX_LIBRARY	512
 #define MAX_SOCKET	(sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 #define KEY_MIN		16
 #define KEY_MAX		1024
@@ -150,7 +154,9 @@ enum app_state { APP_UNKNOWN, APP_OK, APP_OWNED, APP_REPORTED };
 struct app_draft {
 	struct conf_app	 app;		/* first, so that conf->apps[i] is a draft as well */
 	struct app_draft *next;
+	int		 connections_line, fork_server_line;	/* 0: not given */
 	enum app_state	 state;
+	bool		 no_fork_server;	/* why it can not have one has been said */
 	int		 npools;	/* that name it */
 };
 
@@ -947,6 +953,16 @@ set_path(struct parser *p, const struct directive *d, void *block)
 		FIELD(const char *) = p->args[0];
 }
 
+/* It becomes a word of LD_PRELOAD, where these characters mean something. */
+static void
+set_library(struct parser *p, const struct directive *d, void *block)
+{
+	if (strpbrk(p->args[0], ": \t$") != NULL)
+		fail(p, "%s: '%s' has a ':', a '$' or a blank in it", d->name, p->args[0]);
+	else
+		set_path(p, d, block);
+}
+
 static void
 set_template(struct parser *p, const struct directive *d, void *block)
 {
@@ -1183,6 +1199,43 @@ set_command(struct parser *p, const struct directive *d, void *block)
 {
 	if (is_absolute(p, d->name, p->args[0]))
 		FIELD(char **) = arena_words(&p->kept, p->args, p->nargs);
+}
+
+static void
+set_connections(struct parser *p, const struct directive *d, void *block)
+{
+	((struct app_draft *)block)->connections_line = p->line;
+	set_count(p, d, block);
+}
+
+static void
+set_fork_server(struct parser *p, const struct directive *d, void *block)
+{
+	static const char *const names[] = { "off", "on", NULL };
+	int n = get_choice(p, d->name, p->args[0], names);
+
+	((struct app_draft *)block)->fork_server_line = p->line;
+	if (n != -1)
+		FIELD(bool) = n == 1;
+}
+
+static void
+add_watch(struct parser *p, const struct directive *d, void *block)
+{
+	char **before = FIELD(char **), **all;
+	int i, n = 0;
+
+	for (i = 0; i < p->nargs; i++)
+		if (!is_absolute(p, d->name, p->args[i]))
+			return;
+	while (before != NULL && before[n] != NULL)
+		n++;
+	all = NEW_ARRAY(&p->kept, n + p->nargs + 1, char *);
+	for (i = 0; i < n; i++)
+		all[i] = before[i];
+	for (i = 0; i < p->nargs; i++)
+		all[n + i] = p->args[i];
+	FIELD(char **) = all;
 }
 
 static void
@@ -1509,6 +1562,7 @@ static const struct directive global_directives[] = {
 	{ "min_uid",		set_id,			AT(conf, min_uid),		1, ID_MAX,	1, 1,	0 },
 	{ "min_gid",		set_id,			AT(conf, min_gid),		1, ID_MAX,	1, 1,	0 },
 	{ "max_params",		set_size,		AT(conf, max_params),		4096, 64 << 20,	1, 1,	0 },
+	{ "fork_server_library", set_library,	AT(conf, fork_server_library),	0, MAX_LIBRARY,	1, 1,	0 },
 	{ "include",		include_files,		0, 0,				0, 0,		1, 1,	REPEAT },
 	{ "app",		open_app,		0, 0,				0, 0,		1, 1,	REPEAT | BLOCK },
 	{ "pool",		open_pool,		0, 0,				0, 0,		1, 1,	REPEAT | BLOCK },
@@ -1523,6 +1577,8 @@ static const struct directive inherited_directives[] = {
 	{ "timeout request",	set_seconds,	AT(conf_pool, timeout_ms[TIMEOUT_REQUEST]),	1000, 365 * DAY_MS,	1, 1,	0 },
 	{ "timeout idle",	set_ms,		AT(conf_pool, timeout_ms[TIMEOUT_IDLE]),	100, 365 * DAY_MS,	1, 1,	0 },
 	{ "timeout kill",	set_ms,		AT(conf_pool, timeout_ms[TIMEOUT_KILL]),	100, 3600000,		1, 1,	0 },
+	{ "timeout start",	set_seconds,	AT(conf_pool, timeout_ms[TIMEOUT_START]),	1000, 365 * DAY_MS,	1, 1,	0 },
+	{ "timeout app_server",	set_ms,		AT(conf_pool, timeout_ms[TIMEOUT_APP_SERVER]),	100, 365 * DAY_MS,	1, 1,	0 },
 	{ "buffer_request",	set_size,	AT(conf_pool, buffer_request),			4096, 64 << 20,		1, 1,	0 },
 	{ "buffer_response",	set_size,	AT(conf_pool, buffer_response),			4096, 64 << 20,		1, 1,	0 },
 	{ "slow",		set_ms,		AT(conf_pool, slow_ms),				1, DAY_MS,		1, 1,	0 },
@@ -1535,7 +1591,9 @@ static const struct directive inherited_directives[] = {
 static const struct directive app_directives[] = {
 	{ "command",		set_command,		AT(conf_app, argv),		0, 0,		1, ANY,	REQUIRED },
 	{ "env",		add_env,		AT(conf_app, env),		0, 0,		2, 2,	REPEAT },
-	{ "connections",	set_count,		AT(conf_app, connections),	1, MAX_CONNECTIONS, 1, 1, 0 },
+	{ "fork_server",	set_fork_server,	AT(conf_app, fork_server),	0, 0,		1, 1,	0 },
+	{ "watch",		add_watch,		AT(conf_app, watch),		0, 0,		1, ANY,	REPEAT },
+	{ "connections",	set_connections,	AT(conf_app, connections),	1, MAX_CONNECTIONS, 1, 1, 0 },
 	{ "extensions",		set_extensions,		AT(conf_app, extensions),	0, 0,		1, ANY,	0 },
 	{ "roles",		set_roles,		AT(conf_app, roles),		0, 0,		1, ANY,	0 },
 	{ 0 }
@@ -1574,6 +1632,7 @@ set_defaults(struct parser *p)
 
 	conf->run_dir = "/run/zfpm";
 	conf->router_user = "zfpm";
+	conf->fork_server_library = FORKSERVER_FILE;
 	conf->log_target = LOG_TO_STDERR;
 	conf->log_level = LOG_LEVEL_INFO;
 	conf->max_workers = 500;
@@ -1587,6 +1646,8 @@ set_defaults(struct parser *p)
 	pool->timeout_ms[TIMEOUT_REQUEST] = DAY_MS;
 	pool->timeout_ms[TIMEOUT_IDLE] = 60 * 1000;
 	pool->timeout_ms[TIMEOUT_KILL] = 5 * 1000;
+	pool->timeout_ms[TIMEOUT_START] = 60 * 1000;
+	pool->timeout_ms[TIMEOUT_APP_SERVER] = 300 * 1000;
 	pool->buffer_request = 64 << 10;
 	pool->buffer_response = 256 << 10;
 	pool->on_server_close = SERVER_CLOSE_FINISH;
@@ -1820,6 +1881,9 @@ open_app(struct parser *p, const struct directive *d, void *block)
 	p->conf->napps++;
 	memset(&seen, 0, sizeof(seen));
 	parse_block(p, &app_block, app->name, app, &seen);
+	if (app->fork_server && app->connections > 1)
+		fail_at(p, app->file, draft->connections_line, "connections: %d can not be with 'fork_server on' at %s:%d: "
+		    "a worker of a fork server serves one request at a time", app->connections, app->file, draft->fork_server_line);
 }
 
 /* Like the name of a pool, with one '*' anywhere. */
@@ -2068,6 +2132,19 @@ check_user(struct parser *p, const struct conf_pool *pool)
 	return uid;
 }
 
+/* The same as the processes of a chroot will see it: both files have to be in there. */
+static void
+check_chroot(struct parser *p, const struct conf_pool *pool, uid_t uid, const struct conf_app *app)
+{
+	const char *command = arena_join(&p->scratch, pool->chroot, app->argv[0] + 1);
+	struct spawn_error err;
+
+	if (spawn_check_command(command, uid, &err) == 0 && (!app->fork_server ||
+	    spawn_check_fork_server(command, arena_join(&p->scratch, pool->chroot, app->library + 1), uid, &err) == 0))
+		return;
+	fail_at(p, pool->file, pool->line, "pool %s: app %s: %s: %s", pool->name, app->name, err.step, err.reason);
+}
+
 /* Check the program of an app, in a pool or, if none uses it, for itself. */
 static void
 check_command(struct parser *p, const struct conf_pool *pool, uid_t uid, struct app_draft *draft)
@@ -2080,9 +2157,8 @@ check_command(struct parser *p, const struct conf_pool *pool, uid_t uid, struct 
 	if (uid == (uid_t)-1)
 		uid = 0;
 	if (pool != NULL && pool->chroot != NULL) {
-		if (is_fixed(pool, pool->chroot) &&
-		    spawn_check_command(arena_join(&p->scratch, pool->chroot, app->argv[0] + 1), uid, &err) == -1)
-			fail_at(p, pool->file, pool->line, "pool %s: app %s: %s: %s", pool->name, app->name, err.step, err.reason);
+		if (is_fixed(pool, pool->chroot))
+			check_chroot(p, pool, uid, app);
 		return;
 	}
 	if (draft->state == APP_UNKNOWN)
@@ -2090,6 +2166,12 @@ check_command(struct parser *p, const struct conf_pool *pool, uid_t uid, struct 
 	if (draft->state == APP_OWNED && spawn_check_command(app->argv[0], uid, &err) == -1) {
 		fail_at(p, app->file, app->line, "app %s: %s: %s", app->name, err.step, err.reason);
 		draft->state = APP_REPORTED;
+	}
+	/* For each user anew: who may read the library is not the same for all. */
+	if (app->fork_server && draft->state != APP_REPORTED && !draft->no_fork_server &&
+	    spawn_check_fork_server(app->argv[0], app->library, uid, &err) == -1) {
+		fail_at(p, app->file, app->line, "app %s: %s: %s", app->name, err.step, err.reason);
+		draft->no_fork_server = true;
 	}
 }
 
@@ -2133,8 +2215,11 @@ complete(struct parser *p)
 			fail_at(p, l->file, l->line, "listen: %s is the control socket", l->address);
 	memcpy(conf->timeout_ms, p->defaults.pool.timeout_ms, sizeof(conf->timeout_ms));
 	conf->apps = NEW_ARRAY(&p->kept, conf->napps, struct conf_app *);
-	for (n = 0, app = p->first_app; app != NULL; app = app->next)
+	for (n = 0, app = p->first_app; app != NULL; app = app->next) {
 		conf->apps[n++] = &app->app;
+		if (app->app.fork_server)
+			app->app.library = conf->fork_server_library;
+	}
 	conf->pools = NEW_ARRAY(&p->kept, conf->npools, struct conf_pool *);
 	for (draft = p->first_pool; draft != NULL; draft = draft->next) {
 		conf->pools[draft->pool.index] = &draft->pool;
@@ -2374,6 +2459,7 @@ conf_fingerprint(const struct conf_pool *pool, const struct conf_app *app, const
 	for (s = app->argv; *s != NULL; s++)
 		mix_text(&h, 'a', *s);
 	mix_number(&h, 'C', (uint64_t)app->connections);
+	mix_text(&h, 'f', app->library);
 	/* In spawn.c's order, in which a later one wins: what is the same here becomes the same environment. */
 	for (e = app->env; e != NULL; e = e->next) {
 		mix_text(&h, 'E', e->name);
@@ -2440,6 +2526,57 @@ warn_of_listen(const struct conf_listen *l)
 			    net->family == AF_INET6 ? "::/0" : "0.0.0.0/0");
 }
 
+/*
+ * An app server is not replaced for a file at a path that is wrong. One that may come later is no mistake, and every
+ * path is told of once, not for each pool.
+ */
+static void
+warn_of_watch(const struct conf *conf, const struct conf_app *app)
+{
+	const struct conf_pool *pool;
+	char path[PATH_MAX], **watch;
+	bool seen_outside;
+	struct stat st;
+	int i, j;
+
+	for (watch = app->watch; watch != NULL && *watch != NULL; watch++) {
+		for (i = 0, seen_outside = false; i < conf->npools; i++) {
+			pool = conf->pools[i];
+			for (j = 0; j < pool->napps && pool->apps[j] != app; j++)
+				;
+			if (j == pool->napps || (pool->chroot == NULL ? seen_outside : !is_fixed(pool, pool->chroot)))
+				continue;
+			seen_outside |= pool->chroot == NULL;
+			snprintf(path, sizeof(path), "%s%s", pool->chroot != NULL ? pool->chroot : "", *watch);
+			if (stat(path, &st) == 0)
+				continue;
+			warn_at(app->file, app->line, "app %s: watch: %s: %s (pool %s)", app->name, path, strerror(errno), pool->name);
+			break;
+		}
+	}
+}
+
+/* What is right, but hardly meant so. */
+static void
+warn_of_app(const struct conf *conf, const struct app_draft *draft)
+{
+	const struct conf_app *app = &draft->app;
+	const struct conf_env *e;
+
+	if (draft->npools == 0)
+		warn_at(app->file, app->line, "app %s: no pool uses it", app->name);
+	if (!app->fork_server) {
+		if (app->watch != NULL)
+			warn_at(app->file, app->line, "app %s: watch: has no meaning without 'fork_server on'", app->name);
+		return;
+	}
+	for (e = app->env; e != NULL; e = e->next)
+		if (strcmp(e->name, "PHP_FCGI_CHILDREN") == 0 && strcmp(e->value, "0") != 0)
+			warn_at(app->file, app->line, "app %s: env: %s: with 'fork_server on' zfpm has the workers forked, not PHP",
+			    app->name, e->name);
+	warn_of_watch(conf, app);
+}
+
 /* All names that match b match a, which stands before it. */
 static bool
 shadows(const struct conf_pool *a, const struct conf_pool *b)
@@ -2499,16 +2636,21 @@ conf_summary(const struct conf *conf)
 {
 	const struct conf_listen *l;
 	const struct app_draft *app;
-	int i, nlistens = 0, npatterns = 0;
+	int i, nlistens = 0, npatterns = 0, nfork_servers = 0;
 
 	for (l = conf->listens; l != NULL; l = l->next)
 		nlistens++;
 	for (i = 0; i < conf->npools; i++)
 		npatterns += conf->pools[i]->star != -1;
+	for (i = 0; i < conf->napps; i++)
+		nfork_servers += conf->apps[i]->fork_server;
 	printf("%s: ok: %d pool%s", conf->file, conf->npools, plural(conf->npools));
 	if (npatterns > 0)
 		printf(" (%d pattern%s)", npatterns, plural(npatterns));
-	printf(", %d app%s, %d listen%s\n", conf->napps, plural(conf->napps), nlistens, plural(nlistens));
+	printf(", %d app%s", conf->napps, plural(conf->napps));
+	if (nfork_servers > 0)
+		printf(" (%d with a fork server)", nfork_servers);
+	printf(", %d listen%s\n", nlistens, plural(nlistens));
 	for (l = conf->listens; l != NULL; l = l->next)
 		summarize_listen(l);
 	printf("control %s\n", conf->control);
@@ -2516,16 +2658,14 @@ conf_summary(const struct conf *conf)
 		printf("min_workers: %d of max_workers %d are started ahead\n", min_workers_of_all(conf), conf->max_workers);
 	for (i = 0; i < conf->napps; i++) {
 		app = (const struct app_draft *)conf->apps[i];
-		printf("app %s: %s, %d pool%s\n", app->app.name, app->app.argv[0], app->npools, plural(app->npools));
+		printf("app %s: %s,%s %d pool%s\n", app->app.name, app->app.argv[0], app->app.fork_server ? " fork server," : "",
+		    app->npools, plural(app->npools));
 	}
 	fflush(stdout);
 
 	for (l = conf->listens; l != NULL; l = l->next)
 		warn_of_listen(l);
-	for (i = 0; i < conf->napps; i++) {
-		app = (const struct app_draft *)conf->apps[i];
-		if (app->npools == 0)
-			warn_at(app->app.file, app->app.line, "app %s: no pool uses it", app->app.name);
-	}
+	for (i = 0; i < conf->napps; i++)
+		warn_of_app(conf, (const struct app_draft *)conf->apps[i]);
 	warn_of_pools(conf);
 }

@@ -101,6 +101,7 @@ struct conf_app {
 	unsigned	 roles;		/* bit 1 << enum fcgi_role */
 	int		 connections;	/* requests at a time on one process; 1 with fork_server */
 	bool		 fork_server;	/* its workers are forked from an app server */
+	const char	*library;	/* with that conf's fork_server_library, else NULL */
 	char		**watch;	/* files and directories that it reads when it starts; NULL at the end; NULL itself: none */
 };
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Whatever is wrong in a configuration is reported as FILE:LINE: what is wrong, all of it in one run.
 . "${0%/*}/lib.sh"
-plan 113
+plan 125
 cd "$tmp" || exit 1
 head -c 12 /dev/urandom | od -An -tx1 | tr -d ' \n' >key
 chmod 600 key
@@ -53,7 +53,7 @@ refused_line 'user nobody' "unknown directive 'user' outside of app and pool"
 refused 'unknown directives in blocks, and directives of another block' <<-\EOF
 	app a {
 		command /bin/sh
-		fork_server on
+		forkserver on
 		user nobody
 		timeout wait 1s
 	}
@@ -66,7 +66,7 @@ refused 'unknown directives in blocks, and directives of another block' <<-\EOF
 		run_dir /x
 	}
 	--
-	zfpm.conf:3: unknown directive 'fork_server' in app
+	zfpm.conf:3: unknown directive 'forkserver' in app
 	zfpm.conf:4: unknown directive 'user' in app
 	zfpm.conf:5: unknown directive 'timeout' in app
 	zfpm.conf:10: unknown directive 'fork_server' in pool
@@ -263,8 +263,8 @@ refused_line 'min_uid 0' 'min_uid: 0 is not between 1 and 4294967294'
 refused_line 'min_gid 4294967295' 'min_gid: 4294967295 is not between 1 and 4294967294'
 refused_line 'max_params 1k' "max_params: '1k' is not a size such as 64K, 8M or 1G"
 refused_line 'max_params 1K' 'max_params: 1K is not between 4K and 64M'
-refused_line 'timeout' "timeout: '' is not one of wait, app, server, request, idle, kill"
-refused_line 'timeout start 5s' "timeout: 'start' is not one of wait, app, server, request, idle, kill"
+refused_line 'timeout' "timeout: '' is not one of wait, app, server, request, idle, kill, start, app_server"
+refused_line 'timeout stop 5s' "timeout: 'stop' is not one of wait, app, server, request, idle, kill, start, app_server"
 refused_line 'timeout wait' 'timeout wait: takes 1 value, not 0'
 refused_line 'timeout wait 5x' "timeout wait: '5x' is not a time such as 30s, 15m, 24h or 1d"
 refused_line 'timeout wait 0' 'timeout wait: 0 is not between 1s and 365d'
@@ -272,10 +272,19 @@ refused_line 'timeout wait 500ms' 'timeout wait: 500ms is not between 1s and 365
 refused_line 'timeout wait 1500ms' 'timeout wait: 1500ms is not a whole number of seconds'
 refused_line 'timeout request 366d' 'timeout request: 366d is not between 1s and 365d'
 refused_line 'timeout kill 2h' 'timeout kill: 2h is not between 100ms and 1h'
+refused_line 'timeout start 0' 'timeout start: 0 is not between 1s and 365d'
+refused_line 'timeout start 1500ms' 'timeout start: 1500ms is not a whole number of seconds'
+refused_line 'timeout app_server 99ms' 'timeout app_server: 99ms is not between 100ms and 365d'
+refused_line 'timeout app_server 366d' 'timeout app_server: 366d is not between 100ms and 365d'
 refused_line 'timeout idle 99ms' 'timeout idle: 99ms is not between 100ms and 365d'
 refused_line 'buffer_request 1G' 'buffer_request: 1G is not between 4K and 64M'
 refused_line 'slow 0' 'slow: 0 is not between 1ms and 1d'
 refused_line 'on_server_close wait' "on_server_close: 'wait' is not one of finish, abort"
+refused_line 'fork_server_library x.so' "fork_server_library: 'x.so' is not an absolute path"
+refused_line 'fork_server_library /a:b.so' "fork_server_library: '/a:b.so' has a ':', a '$' or a blank in it"
+refused_line 'fork_server_library "/a b.so"' "fork_server_library: '/a b.so' has a ':', a '$' or a blank in it"
+refused_line "fork_server_library /$(printf %0512d 0)" 'fork_server_library: is longer than 512 characters'
+refused_line 'fork_server_library' 'fork_server_library: takes 1 value, not 0'
 
 # ---- listen
 
@@ -344,6 +353,51 @@ refused 'wrong values in an app' <<-\EOF
 	zfpm.conf:7: extensions: 'php' is not an extension such as .php
 	zfpm.conf:7: extensions: '.' is not an extension such as .php
 	zfpm.conf:8: roles: 'waiter' is not one of responder, authorizer, filter
+EOF
+refused 'wrong values for a fork server' <<-\EOF
+	app a {
+		command /bin/sh
+		fork_server yes
+		watch
+		watch /etc/php.ini php.ini
+		fork_server on
+	}
+	--
+	zfpm.conf:3: fork_server: 'yes' is not one of off, on
+	zfpm.conf:4: watch: takes at least 1 value
+	zfpm.conf:5: watch: 'php.ini' is not an absolute path
+	zfpm.conf:6: fork_server: is set at zfpm.conf:3 already
+EOF
+refused 'a fork server whose workers serve several requests at a time, in either order' <<-\EOF
+	app a {
+		command none
+		connections 8
+		fork_server on
+	}
+	app b {
+		fork_server on
+		connections 2
+	}
+	app c {
+		command /bin/sh
+		fork_server off
+		connections 2
+	}
+	--
+	zfpm.conf:2: command: 'none' is not an absolute path
+	zfpm.conf:3: connections: 8 can not be with 'fork_server on' at zfpm.conf:4: a worker of a fork server serves one request at a time
+	zfpm.conf:6: app b: 'command' is missing
+	zfpm.conf:8: connections: 2 can not be with 'fork_server on' at zfpm.conf:7: a worker of a fork server serves one request at a time
+EOF
+refused 'connections that are out of range are just that' <<-\EOF
+	app a {
+		command none
+		fork_server on
+		connections 1001
+	}
+	--
+	zfpm.conf:2: command: 'none' is not an absolute path
+	zfpm.conf:4: connections: 1001 is not between 1 and 1000
 EOF
 refused_in_pool 'directory www' "directory: 'www' is not an absolute path"
 refused_in_pool 'umask 999' "umask: '999' is not an octal number between 0 and 0777"

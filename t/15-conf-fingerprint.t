@@ -1,7 +1,7 @@
 #!/bin/sh
 # What a worker was made from has a number of its own, so that a reload replaces those whose settings have changed, and no other.
 . "${0%/*}/lib.sh"
-plan 62
+plan 73
 cd "$tmp" || exit 1
 
 cat >number.c <<-\EOF
@@ -13,6 +13,8 @@ cat >number.c <<-\EOF
 	/* What conf.c asks of others is for zfpm -t alone. */
 	int cgroup_check(const struct conf *c, char *e, size_t n) { (void)c, (void)e, (void)n; return -1; }
 	int spawn_check_command(const char *p, uid_t u, struct spawn_error *e) { (void)p, (void)u, (void)e; return -1; }
+	int spawn_check_fork_server(const char *c, const char *l, uid_t u, struct spawn_error *e)
+	{ (void)c, (void)l, (void)u, (void)e; return -1; }
 	int spawn_check_error_log(const char *p, char *w, size_t n) { (void)p, (void)w, (void)n; return 0; }
 	int spawn_find_user(const struct conf *c, const char *u, const char *g, struct spawn_user *s, struct spawn_error *e)
 	{ (void)c, (void)u, (void)g, (void)s, (void)e; return -1; }
@@ -154,6 +156,10 @@ while IFS= read -r script; do
 done <<-\EOF
 	s/umask 027/&\nmax_workers 3\nmin_workers 2\nmax_queue 5\nmax_requests 100/
 	s/umask 027/&\ntimeout wait 1s\ntimeout idle 1s\ntimeout kill 1s\nslow 1s/
+	s/umask 027/&\ntimeout start 1s\ntimeout app_server 1s/
+	1s/$/\ntimeout start 1s\ntimeout app_server 1s/
+	1s|$|\nfork_server_library /none.so|
+	s|connections 2|&\nfork_server off\nwatch /etc|
 	s/umask 027/&\nbuffer_request 4K\nbuffer_response 4K\non_server_close abort/
 	s/connections 2/&\nextensions .php\nroles responder authorizer/
 	1s/$/\nmax_workers 7\nlog_level debug\ntimeout app 9s/
@@ -162,6 +168,22 @@ done <<-\EOF
 	s/env C 3/env C 7\nenv C 3/
 	s/blog[.]log/%p.log/
 EOF
+
+# ---- a fork server
+
+sed '/connections/d' base.conf >direct.conf
+sed 's/connections 2/fork_server on/' base.conf >server.conf
+direct=$(number direct.conf)
+server=$(number server.conf)
+like "$server" '^[0-9a-f]{16}$' 'a worker of a fork server has a number'
+isnt "$server" "$direct" 'which is another one than without'
+is "$(sed 's/fork_server on/fork_server off/' server.conf >s2.conf && number s2.conf)" "$direct" "'fork_server off' is the default"
+is "$(number server.conf blog 1)" "$server" 'an app of another name with the same process'
+isnt "$(sed '1s|$|\nfork_server_library /none.so|' server.conf >s3.conf && number s3.conf)" "$server" 'another library'
+is "$(sed '$s|$|\nfork_server_library /none.so|' server.conf >s4.conf && number s4.conf)" "$(number s3.conf)" \
+    'wherever it stands'
+is "$(sed 's|fork_server on|&\nwatch /etc/php.ini /etc/php.d|; s/umask 027/&\ntimeout start 1s\ntimeout app_server 1s/' server.conf >s5.conf &&
+    number s5.conf)" "$server" 'what is watched, and how long an app server is waited for and kept, have no part in it'
 
 # ---- which app, which name
 
