@@ -26,6 +26,8 @@ $(OBJS): zfpm.h fcgi.h forkserver.h
 	$(CC) $(ZCFLAGS) -c -o $@ $<
 zfpm.o: zfpm.c
 	$(CC) $(ZCFLAGS) -DCONF_FILE='"$(sysconfdir)/zfpm/zfpm.conf"' -c -o $@ zfpm.c
+conf.o: conf.c
+	$(CC) $(ZCFLAGS) -DFORKSERVER_FILE='"$(PREFIX)/lib/zfpm/zfpm-forkserver.so"' -c -o $@ conf.c
 os.o: os.c
 	$(CC) $(ZCFLAGS) -D_GNU_SOURCE -c -o $@ os.c
 
