@@ -32,8 +32,8 @@
 # make_conf replaces @t@ @top@ @tmp@ @bin@ @sock@, and @NAME@ by the user that
 # make_user NAME made; @user@ and @other@ are made when they are first met.
 # Where the text has none of its own it adds listen, run_dir, router_user, log
-# (stderr, which is $tmp/zfpm.log) and log_level (debug), behind it, so that
-# line numbers stay.
+# (stderr, which is $tmp/zfpm.log) and log_level (debug), and where it has a
+# line fork_server, the library of this build, behind it, so that line numbers stay.
 
 t=$(cd "${0%/*}" && pwd)
 top=${t%/*}
@@ -222,6 +222,7 @@ make_conf() {
 		lib_has router_user || echo "router_user nobody"
 		lib_has log || echo 'log stderr'
 		lib_has log_level || echo "log_level debug"
+		! lib_has fork_server || lib_has fork_server_library || echo "fork_server_library $bin/zfpm-forkserver.so"
 	} >"$lib_file"
 	chmod 644 "$lib_file"
 }
@@ -366,6 +367,7 @@ export ASAN_OPTIONS UBSAN_OPTIONS
 # A copy, for the checkout may be closed to the tests' users.
 bin=$tmp/bin
 mkdir "$bin"
+[ ! -e "$top/zfpm-forkserver.so" ] || cp "$top/zfpm-forkserver.so" "$bin"
 if [ -d "${ZFPM_BUILD:-$top}/t/bin" ]; then
 	cp "${ZFPM_BUILD:-$top}"/t/bin/* "$bin"
 	chmod 755 "$bin"/*
