@@ -17,9 +17,10 @@
 
 /*
  * Numbers that no FastCGI record begins with, on any byte order: an application that takes the connection by itself,
- * since the library was not loaded into it, finds nonsense and closes it.
+ * since the library was not loaded into it, finds nonsense and closes it. The first byte of a record is its version,
+ * of which PHP refuses only 0.
  */
-#define FS_TYPE(n)	(0xfefe0000u + (n) * 0x0101u)
+#define FS_TYPE(n)	(0xa0a000 + (n) * 0x010100)
 
 enum fs_type {
 	/* router to app server */
