@@ -16,7 +16,7 @@ MODFLAGS = -std=gnu11 $(WARN) $(HARDEN) -fPIC -fvisibility=hidden $(CFLAGS) \
 OBJS = zfpm.o conf.o control.o master.o listen.o upgrade.o spawn.o cgroup.o guard.o router.o handover.o status.o \
 	request.o pool.o server.o timeout.o fcgi.o ipc.o log.o os.o
 
-all: zfpm module
+all: zfpm zfpm-forkserver.so module
 
 zfpm: $(OBJS)
 	$(CC) $(ZCFLAGS) $(PIE) $(LDFLAGS) -o $@ $(OBJS)
@@ -30,6 +30,11 @@ conf.o: conf.c
 	$(CC) $(ZCFLAGS) -DFORKSERVER_FILE='"$(PREFIX)/lib/zfpm/zfpm-forkserver.so"' -c -o $@ conf.c
 os.o: os.c
 	$(CC) $(ZCFLAGS) -D_GNU_SOURCE -c -o $@ os.c
+
+# Loaded into applications: nothing of it is to be seen there but accept() and accept4().
+zfpm-forkserver.so: forkserver.c forkserver.h
+	$(CC) $(C11) -D_GNU_SOURCE $(WARN) $(HARDEN) -fPIC -fvisibility=hidden $(CFLAGS) \
+	-shared -Wl,-z,relro -Wl,-z,now $(LDFLAGS) -o $@ forkserver.c -ldl
 
 # The compiler is called with apxs's directories, not by apxs: no libtool, and no second fcgi.o.
 module:
@@ -55,7 +60,7 @@ check:
 	@CC='$(CC)' MAKE='$(MAKE)' sh t/check $(T)
 strict:
 	sh dist/packages strict
-	@C11='$(C11)' WARN='$(WARN)' HARDEN='$(HARDEN)' MODFLAGS="$(MODFLAGS)" sh t/strict $(OBJS:.o=.c)
+	@C11='$(C11)' WARN='$(WARN)' HARDEN='$(HARDEN)' MODFLAGS="$(MODFLAGS)" sh t/strict $(OBJS:.o=.c) forkserver.c
 demo:
 	sh dist/packages demo
 	$(MAKE) all
@@ -66,6 +71,6 @@ bench:
 	sh bench/run
 
 clean:
-	rm -rf zfpm mod_zfpm.so $(OBJS) t/bin build
+	rm -rf zfpm zfpm-forkserver.so mod_zfpm.so $(OBJS) t/bin build
 
 .PHONY: all module tests install uninstall check strict demo bench clean
