@@ -306,7 +306,7 @@ pool_settle(struct pool *p)
 	struct pool **pp;
 	int i;
 
-	if (p->nworkers > 0 || p->requests > 0 || p->nservers > 0 || p->workers != NULL || p->conf->min_workers > 0)
+	if (p->nworkers > 0 || p->requests > 0 || p->servers != NULL || p->workers != NULL || p->conf->min_workers > 0)
 		return;
 	for (i = 0; i < p->conf->napps; i++)
 		if (p->apps[i].backoff_ms != 0)

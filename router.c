@@ -1009,13 +1009,13 @@ worker_overdue(struct worker *w, int64_t now_ms)
 
 /* The master tells of an app server: a new one, with its error pipe, or one that an earlier router knew. */
 static void
-server_known(const struct msg *msg, int error_fd)
+server_known(const struct msg *msg, int error_fd, int64_t now_ms)
 {
 	struct pool *p = NULL;
 	struct server *s;
 
 	if (server_find(msg->server) == NULL && (p = msg->pool != NO_POOL ? pool_get(msg->text) : pool_removed()) != NULL && msg->app < (uint32_t)p->conf->napps &&
-	    (s = server_new(msg->server, (pid_t)msg->pid, p, (int)msg->app)) != NULL) {
+	    (s = server_new(msg->server, (pid_t)msg->pid, p, (int)msg->app, now_ms)) != NULL) {
 		nservers++;
 		s->errors.fd = error_fd;
 		watch_errors(&s->errors);
@@ -1533,7 +1533,7 @@ master_ready(int64_t now_ms)
 			break;
 		case MSG_SERVER:
 			msg.text[sizeof(msg.text) - 1] = '\0';
-			server_known(&msg, fd);
+			server_known(&msg, fd, now_ms);
 			fd = -1;
 			break;
 		case MSG_FORK:

@@ -31,7 +31,7 @@ server_init(uint32_t generation)
 }
 
 struct server *
-server_new(uint32_t number, pid_t pid, struct pool *p, int app)
+server_new(uint32_t number, pid_t pid, struct pool *p, int app, int64_t now_ms)
 {
 	struct server *s;
 
@@ -40,6 +40,7 @@ server_new(uint32_t number, pid_t pid, struct pool *p, int app)
 	s->state = SERVER_NEW;
 	s->number = number;
 	s->pid = pid;
+	s->start_ms = now_ms;
 	s->pool = p;
 	s->app = app;
 	s->fd = s->slot = -1;
@@ -50,7 +51,8 @@ server_new(uint32_t number, pid_t pid, struct pool *p, int app)
 	timeout_init(&s->timer, TIMER_SERVER);
 	s->hash_next = server_hash[number % SERVER_HASH];
 	server_hash[number % SERVER_HASH] = s;
-	p->nservers++;
+	s->pool_next = p->servers;
+	p->servers = s;
 	return s;
 }
 
@@ -89,10 +91,12 @@ server_free(struct server *s)
 	for (sp = &server_hash[s->number % SERVER_HASH]; *sp != s; sp = &(*sp)->hash_next)
 		;
 	*sp = s->hash_next;
+	for (sp = &s->pool->servers; *sp != s; sp = &(*sp)->pool_next)
+		;
+	*sp = s->pool_next;
 	if (s->fd != -1)
 		close(s->fd);
 	timeout_remove(&s->timer);
-	s->pool->nservers--;
 	free(s);
 }
 

@@ -810,7 +810,7 @@ uint64_t
 spawn_stamp(const struct conf_pool *pool, const struct conf_app *app, const char *name)
 {
 	uint64_t stamp = UINT64_C(14695981039346656037);
-	char root[PATH_MAX] = "", **path;
+	char root[PATH_MAX] = "", **path;	/* of an app with fork_server */
 
 	if (pool->chroot != NULL) {
 		snprintf(root, sizeof(root), "%s", pool->chroot);
@@ -818,6 +818,7 @@ spawn_stamp(const struct conf_pool *pool, const struct conf_app *app, const char
 			root[0] = '\0';
 	}
 	stamp_path(&stamp, root, app->argv[0]);
+	stamp_path(&stamp, root, app->library);
 	for (path = app->watch; path != NULL && *path != NULL; path++)
 		stamp_path(&stamp, root, *path);
 	return stamp;

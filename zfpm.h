@@ -487,7 +487,7 @@ void	 spawn_init(uid_t router_uid, gid_t router_gid, bool guarded);
 int	 spawn_worker(const struct conf *, const struct conf_pool *, const struct conf_app *,
 	    const char *pool_name, const char *socket_path, struct spawned *, struct spawn_error *err);
 
-/* A number for the state of all files that an app server was made from: its program, and what `watch` names, as the pool sees them. */
+/* A number for the state of all files that an app server was made from: its program, the library, and what `watch` names, as the pool sees them. */
 uint64_t spawn_stamp(const struct conf_pool *, const struct conf_app *, const char *pool_name);
 
 /*
@@ -694,7 +694,7 @@ struct pool {
 	int		 busy;		/* requests being served */
 	int		 queued;	/* in all apps */
 	int		 requests;	/* that point here, in whatever state */
-	int		 nservers;	/* app servers that point here */
+	struct server	*servers;	/* app servers, by pool_next */
 	bool		 in_ready;	/* in the list of pools that pool_next() must look at */
 	bool		 in_starved;	/* in the list of pools that only the global limit holds back */
 	bool		 in_ahead;	/* in the list of pools that have less than min_workers */
@@ -839,10 +839,11 @@ enum server_state {
 /* An app server, from MSG_SERVER to MSG_SERVER_GONE. */
 struct server {
 	enum server_state state;
-	struct server	*hash_next;
+	struct server	*hash_next, *pool_next;
 	uint32_t	 number;	/* names its socket */
 	pid_t		 pid;
-	struct pool	*pool;		/* counts it */
+	int64_t		 start_ms;	/* when we heard of it */
+	struct pool	*pool;		/* stays as long as it does */
 	int		 app;		/* index in pool->apps */
 	int		 fd;		/* -1: not connected; ours to close */
 	int		 slot;		/* in the router's poll set, -1 = not there */
@@ -858,7 +859,7 @@ struct server {
 /* router: the generation of ours. */
 void		 server_init(uint32_t router);
 /* A new one; NULL without memory. */
-struct server	*server_new(uint32_t number, pid_t pid, struct pool *, int app);
+struct server	*server_new(uint32_t number, pid_t pid, struct pool *, int app, int64_t now_ms);
 struct server	*server_find(uint32_t number);
 /* The one after this, of all, in no order; NULL: the first. NULL at the end. */
 struct server	*server_after(const struct server *);
