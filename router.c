@@ -874,6 +874,8 @@ server_talk(struct server *s, int64_t now_ms)
 static void
 server_arm(struct server *s, int64_t now_ms)
 {
+	if (s->state == SERVER_LOST || s->state == SERVER_FAILED)
+		return;			/* another time is running, or none any more */
 	timeout_arm(&s->timer, s->forking > 0 || s->state == SERVER_STARTING ? now_ms + s->pool->conf->timeout_ms[TIMEOUT_START] : 0);
 }
 
