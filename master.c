@@ -2309,7 +2309,7 @@ make_run_dir(bool fresh)
 		fatal("%s", apps_dir);
 	/* Sockets of a zfpm that did not end by itself. */
 	while (fresh && (d = readdir(dir)) != NULL)
-		if (d->d_name[0] == 'w')
+		if (d->d_name[0] == 'w' || d->d_name[0] == 's')
 			unlinkat(dirfd(dir), d->d_name, 0);
 	closedir(dir);
 }
