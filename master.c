@@ -1888,8 +1888,7 @@ reopen(char *err, size_t size)
 		if ((next = r == next_router ? next_log_fd : log_fd) > STDERR_FILENO)
 			tell_simple(r, MSG_LOG, 0, NULL, fcntl(next, F_DUPFD_CLOEXEC, 0));
 	for (i = 0; i < m.nprocs; i++)
-		if (m.procs[i]->router != NULL)
-			tell_error_log(m.procs[i]->router, m.procs[i]);
+		tell_error_log(m.procs[i]->kind == PROC_SERVER ? current : m.procs[i]->router, m.procs[i]);
 	log_info("reopen: done");
 	return 0;
 }
