@@ -562,8 +562,7 @@ server_exited(struct proc *s, int status)
 	if (s->failed)
 		snprintf(msg.text, sizeof(msg.text), "%s", s->text);
 	for (r = m.routers; r != NULL; r = r->next)
-		if (r->told || r == current)
-			tell(r, &msg, -1);
+		tell(r, &msg, -1);	/* one that does not know it has nothing to do */
 	log_debug("pool %s: app server %ld: %s", s->name, (long)s->pid, log_wait_status(status));
 	for (i = m.nprocs - 1; i >= 0; i--)
 		if (m.procs[i]->server == s)
