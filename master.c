@@ -442,7 +442,7 @@ stop_all(int64_t now_ms)
 static void
 proc_kill(struct proc *p)
 {
-	if (p->kind == PROC_FORKED)
+	if (p->kind == PROC_FORKED || p->state == PROC_KILLED)
 		return;
 	kill(p->pid, SIGKILL);
 	kill(-p->pid, SIGKILL);
