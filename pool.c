@@ -1006,6 +1006,7 @@ pool_own_workers(void)
 void
 pool_totals(struct totals *t)
 {
+	struct server *s;
 	struct pool *p;
 	size_t i;
 
@@ -1014,6 +1015,8 @@ pool_totals(struct totals *t)
 		for (p = pool_hash[i]; p != NULL; p = p->hash_next) {
 			t->pools++;
 			t->queued += p->queued;
+			for (s = p->servers; s != NULL; s = s->pool_next)
+				t->servers++;
 		}
 	t->workers = total;
 	t->starting = by_state[WORKER_STARTING];

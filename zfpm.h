@@ -811,6 +811,7 @@ void		 pool_go(uint32_t first_worker);
 struct pool	*pool_bucket(size_t i);
 struct totals {
 	int		 pools;		/* living */
+	int		 servers;	/* app servers */
 	int		 workers;
 	int		 starting, idle, busy, stopping, elsewhere;	/* of them */
 	int		 queued;
