@@ -1112,6 +1112,7 @@ hand_servers(void)
 			continue;
 		memset(&h, 0, sizeof(h));
 		h.worker = s->number;
+		h.start_ms = s->start_ms;
 		s->errors.line[s->errors.line_len] = '\0';
 		h.line = s->errors.line;
 		h.error_fd = s->errors.fd;
@@ -1191,6 +1192,7 @@ server_handed(const struct handed *h)
 		if (successor != -1 && hand_server(successor, h) == -1)
 			successor_lost();
 	} else if (s != NULL) {
+		s->start_ms = h->start_ms;
 		take_errors(&s->errors, &error_fd, h->line);
 	}
 	if (error_fd != -1)
