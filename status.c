@@ -7,7 +7,8 @@
  * The page is made in pieces, and between two of them requests go on: pools and
  * workers come and go, so no pointer to one outlives the call that found it.
  * What is remembered are numbers: of configured pools, of the buckets in which
- * the living ones are found again, and of workers, which are never used twice.
+ * the living ones are found again, and of workers and app servers, which are
+ * never used twice.
  * A configured pool comes once in every table, in the order of zfpm.conf, as
  * living if it lived at the beginning and still does. The pools of patterns follow.
  *
@@ -19,7 +20,7 @@
 
 #include "zfpm.h"
 
-#define PIECE		16384		/* bytes of a piece, before it is given out; one worker or pool more may be in it */
+#define PIECE		16384		/* bytes of a piece, before it is given out; one worker, app server or pool more may be in it */
 #define LOOKS		2048		/* or so many pools and buckets looked at, if there is something to give out */
 #define LONGEST_SHOWN	10	/* requests that run longest, in HTML */
 #define QUEUE_SHOWN	100		/* requests of one pool's queue */
@@ -39,6 +40,7 @@ enum section {
 	SECTION_FAMILY,		/* OpenMetrics: this one and SECTION_POOLS once for each family */
 	SECTION_POOLS,
 	SECTION_WORKERS,
+	SECTION_SERVERS,
 	SECTION_QUEUED,
 	SECTION_FAILING,
 	SECTION_END,
@@ -54,11 +56,12 @@ struct place {
 	uint16_t	 marks;		/* what there is to show of it, noted with the first table (MARK_..., family_marks()) */
 };
 _Static_assert(POOL_BUCKETS < UINT16_MAX, "place.bucket");
-enum { MARK_WORKERS = 1, MARK_QUEUED = 2, MARK_FAILING = 4 };
+enum { MARK_WORKERS = 1, MARK_SERVERS = 2, MARK_QUEUED = 4, MARK_FAILING = 8 };
 
 /* One of the things that a place comes out as. */
 struct item {
 	uint32_t	 worker;	/* its number, if it is one */
+	uint32_t	 server;	/* its number, if it is an app server */
 	size_t		 end;		/* else 0 < end: text, up to here in staged */
 };
 
@@ -379,6 +382,7 @@ struct tally {
 	int		 max_workers;
 	int		 workers[SHOWN_KINDS];
 	int		 nworkers;
+	int		 nservers;
 	int		 queued;
 	int64_t		 wait_ms;	/* the longest; not known of all together */
 	double		 rate;		/* requests a second, in the last ten; not known of all together */
@@ -451,10 +455,36 @@ worker_request(const struct worker *w, int64_t *start_ms)
 	return &oldest->about;
 }
 
+/* SERVER_NEW: an earlier router has had it, and nobody has needed it since; how far it is we have not asked yet. */
+static const char *
+server_word(const struct server *s)
+{
+	switch (s->state) {
+	case SERVER_NEW:	return "ready";
+	case SERVER_STARTING:	return "starting";
+	case SERVER_READY:	return "ready";
+	case SERVER_LOST:	return "ending";
+	case SERVER_FAILED:	return "ending";
+	}
+	return "ending";
+}
+
+static uint64_t
+server_workers(const struct server *s)
+{
+	const struct worker *w;
+	uint64_t n = 0;
+
+	for (w = s->workers; w != NULL; w = w->server_next)
+		n += worker_shown(w) != SHOWN_KINDS;
+	return n;
+}
+
 static void
 tally_living(const struct status *st, struct tally *t, const struct pool *p)
 {
 	const struct worker *w;
+	const struct server *s;
 	enum shown shown;
 	int i;
 
@@ -468,6 +498,8 @@ tally_living(const struct status *st, struct tally *t, const struct pool *p)
 			t->workers[shown]++;
 			t->nworkers++;
 		}
+	for (s = p->servers; s != NULL; s = s->pool_next)
+		t->nservers++;
 	t->rate = rate_of(p, st->now_ms);
 	t->queued = p->queued;
 	if (p->queued > 0)
@@ -498,6 +530,7 @@ tally_all(const struct status *st, struct tally *t)
 	t->workers[SHOWN_STOPPING] = st->totals.stopping;
 	t->workers[SHOWN_FINISHING] = st->totals.elsewhere;
 	t->nworkers = st->totals.workers;
+	t->nservers = st->totals.servers;
 	t->queued = st->totals.queued;
 	t->counters = &st->totals.counters;
 }
@@ -532,6 +565,10 @@ static const struct column worker_columns[] = {
 	{ "POOL", NAME_COLUMN },	{ "PID", 7 },		{ "STATE", -9 },	{ "APP", -8 },
 	{ "AGE", 6 },			{ "REQUESTS", 8 },	{ "LOAD", 5 },		{ "TIME", 6 },
 	{ "METHOD", -6 },		{ "URI", 0 },		{ NULL, 0 },
+};
+static const struct column server_columns[] = {
+	{ "POOL", NAME_COLUMN },	{ "APP", -8 },		{ "PID", 7 },		{ "STATE", -9 },
+	{ "AGE", 6 },			{ "WORKERS", 7 },	{ NULL, 0 },
 };
 static const struct column queue_columns[] = {
 	{ "POOL", NAME_COLUMN },	{ "APP", -8 },		{ "WAIT", 6 },		{ "METHOD", -6 },
@@ -765,6 +802,15 @@ table_pool(struct status *st, struct buf *b, const struct tally *t)
 }
 
 static void
+cell_pid(struct status *st, struct buf *b, pid_t pid)
+{
+	if (pid > 0)
+		cell_number(st, b, (uint64_t)pid);
+	else
+		cell_none(st, b);
+}
+
+static void
 table_worker(struct status *st, struct buf *b, const char *title, const struct worker *w)
 {
 	const struct about *about;
@@ -773,10 +819,7 @@ table_worker(struct status *st, struct buf *b, const char *title, const struct w
 
 	table_row(st, b, title, worker_columns);
 	cell_text(st, b, w->pool->name);
-	if (w->pid > 0)
-		cell_number(st, b, (uint64_t)w->pid);
-	else
-		cell_none(st, b);
+	cell_pid(st, b, w->pid);
 	cell_text(st, b, worker_word(w));
 	cell_text(st, b, w->pool->conf->apps[w->app]->name);
 	cell_time(st, b, st->now_ms - w->start_ms);
@@ -795,6 +838,19 @@ table_worker(struct status *st, struct buf *b, const char *title, const struct w
 		cell_none(st, b);
 		cell_none(st, b);
 	}
+	row_end(st, b);
+}
+
+static void
+table_server(struct status *st, struct buf *b, const struct server *s)
+{
+	table_row(st, b, "App servers", server_columns);
+	cell_text(st, b, s->pool->name);
+	cell_text(st, b, s->pool->conf->apps[s->app]->name);
+	cell_pid(st, b, s->pid);
+	cell_text(st, b, server_word(s));
+	cell_time(st, b, st->now_ms - s->start_ms);
+	cell_number(st, b, server_workers(s));
 	row_end(st, b);
 }
 
@@ -922,6 +978,9 @@ head_tally(struct status *st, struct buf *b, const struct tally *t)
 		put_counted(b, (uint64_t)t->workers[i], " ");
 		put_string(b, shown_names[i]);
 	}
+	head_end(st, b, c);
+	c = head_line(st, b, "app_servers");	/* a word, for awk */
+	put_number(b, (uint64_t)t->nservers);
 	head_end(st, b, c);
 	c = head_line(st, b, "queued");
 	put_number(b, (uint64_t)t->queued);
@@ -1174,21 +1233,34 @@ json_about(struct buf *b, const struct about *about)
 	json_text(b, ",\"script\":", about->script);
 }
 
+/* From one of a list to the next. */
+static void
+json_comma(struct status *st, struct buf *b)
+{
+	if (st->comma)
+		put_char(b, ',');
+	st->comma = true;
+}
+
+static void
+json_pid(struct buf *b, pid_t pid)
+{
+	put_string(b, ",\"pid\":");
+	if (pid > 0)
+		put_number(b, (uint64_t)pid);
+	else
+		put_string(b, "null");
+}
+
 static void
 json_worker(struct status *st, struct buf *b, const struct worker *w)
 {
 	const struct about *about;
 	int64_t start_ms;
 
-	if (st->comma)
-		put_char(b, ',');
-	st->comma = true;
+	json_comma(st, b);
 	json_number(b, "{\"number\":", w->number);
-	put_string(b, ",\"pid\":");
-	if (w->pid > 0)
-		put_number(b, (uint64_t)w->pid);
-	else
-		put_string(b, "null");
+	json_pid(b, w->pid);
 	json_text(b, ",\"state\":", worker_word(w));
 	json_text(b, ",\"app\":", w->pool->conf->apps[w->app]->name);
 	json_seconds(b, ",\"age_s\":", st->now_ms - w->start_ms);
@@ -1207,6 +1279,18 @@ json_worker(struct status *st, struct buf *b, const struct worker *w)
 	} else {
 		put_string(b, "null");
 	}
+	put_char(b, '}');
+}
+
+static void
+json_server(struct status *st, struct buf *b, const struct server *s)
+{
+	json_comma(st, b);
+	json_text(b, "{\"app\":", s->pool->conf->apps[s->app]->name);
+	json_pid(b, s->pid);
+	json_text(b, ",\"state\":", server_word(s));
+	json_seconds(b, ",\"age_s\":", st->now_ms - s->start_ms);
+	json_number(b, ",\"workers\":", server_workers(s));
 	put_char(b, '}');
 }
 
@@ -1275,10 +1359,17 @@ json_pool_head(struct status *st, struct buf *b, const struct tally *t)
 	put_string(b, ",\"list\":[");
 }
 
+/* From there to the list of its app servers. */
+static void
+json_pool_servers(struct buf *b)
+{
+	put_string(b, "]},\"app_servers\":[");
+}
+
 static void
 json_pool_tail(struct status *st, struct buf *b, const struct pool *p, const struct tally *t)
 {
-	put(b, "]}", 2);
+	put_char(b, ']');
 	json_queue(st, b, p, t);
 	json_failing(st, b, p);
 	put_char(b, '}');
@@ -1302,7 +1393,8 @@ json_head(struct status *st, struct buf *b)
 	tally_all(st, &t);
 	json_number(b, ",\"max_workers\":", (uint64_t)t.max_workers);
 	json_workers(b, &t);
-	json_number(b, "},\"queue\":{\"length\":", (uint64_t)t.queued);
+	json_number(b, "},\"app_servers\":", (uint64_t)t.nservers);
+	json_number(b, ",\"queue\":{\"length\":", (uint64_t)t.queued);
 	put_char(b, '}');
 	json_counters(b, t.counters);
 	put_string(b, ",\"pools\":[");
@@ -1314,7 +1406,7 @@ json_head(struct status *st, struct buf *b)
  * Families of zfpm as a whole (zfpm_NAME) and of each pool (zfpm_pool_NAME). All samples of one stand
  * together, so the pools are gone through once for each, and what is 0 in a pool is left out.
  */
-enum { FAMILY_WORKERS, FAMILY_MAX_WORKERS, FAMILY_QUEUE, FAMILY_WAIT, FAMILY_FIELDS };
+enum { FAMILY_WORKERS, FAMILY_MAX_WORKERS, FAMILY_SERVERS, FAMILY_QUEUE, FAMILY_WAIT, FAMILY_FIELDS };
 #define FAMILY_RESTARTS	(FAMILY_FIELDS + NFIELDS)
 #define FAMILY_TIMEOUTS	(FAMILY_RESTARTS + 1)
 #define FAMILIES	(FAMILY_TIMEOUTS + 1)
@@ -1333,6 +1425,7 @@ family_of(int i)
 	static const struct family gauges[FAMILY_FIELDS] = {
 		[FAMILY_WORKERS] = { "workers", false, NULL, "Workers by state" },
 		[FAMILY_MAX_WORKERS] = { "max_workers", false, NULL, "Workers that there may be" },
+		[FAMILY_SERVERS] = { "app_servers", false, NULL, "Processes from which workers are forked" },
 		[FAMILY_QUEUE] = { "queue_length", false, NULL, "Requests that wait for a worker" },
 		[FAMILY_WAIT] = { "queue_longest_wait_seconds", false, "seconds", "Since when the first request in the queue waits" },
 	};
@@ -1429,6 +1522,8 @@ family_has(int family, const struct tally *t)
 		return t->nworkers > 0;
 	if (family == FAMILY_MAX_WORKERS)
 		return t->living;
+	if (family == FAMILY_SERVERS)
+		return t->nservers > 0;
 	if (family == FAMILY_QUEUE)
 		return t->queued > 0;
 	if (family == FAMILY_WAIT)
@@ -1467,6 +1562,8 @@ metric_samples(struct buf *b, int family, const struct tally *t)
 			metric_put(b, &f, t, "state", shown_names[i], (uint64_t)t->workers[i], false);
 	} else if (family == FAMILY_MAX_WORKERS) {
 		metric_put(b, &f, t, NULL, NULL, (uint64_t)t->max_workers, true);
+	} else if (family == FAMILY_SERVERS) {
+		metric_put(b, &f, t, NULL, NULL, (uint64_t)t->nservers, false);
 	} else if (family == FAMILY_QUEUE) {
 		metric_put(b, &f, t, NULL, NULL, (uint64_t)t->queued, false);
 	} else if (family == FAMILY_WAIT) {
@@ -1525,7 +1622,7 @@ metric_head(struct status *st, struct buf *b)
 /* ---- pieces -------------------------------------------------------------------------------------------------- */
 
 static void
-stage_item(struct status *st, uint32_t worker, size_t end)
+stage_item(struct status *st, uint32_t worker, uint32_t server, size_t end)
 {
 	size_t size = st->items_size > 0 ? st->items_size * 2 : 256;
 	struct item *grown;
@@ -1539,6 +1636,7 @@ stage_item(struct status *st, uint32_t worker, size_t end)
 		st->items_size = size;
 	}
 	st->items[st->nitems].worker = worker;
+	st->items[st->nitems].server = server;
 	st->items[st->nitems++].end = end;
 }
 
@@ -1547,7 +1645,7 @@ static void
 stage_text(struct status *st)
 {
 	if (st->staged.len > 0)
-		stage_item(st, 0, st->staged.len);
+		stage_item(st, 0, 0, st->staged.len);
 }
 
 static void
@@ -1557,7 +1655,16 @@ stage_workers(struct status *st, const struct pool *p)
 
 	for (w = p->workers; w != NULL; w = w->pool_next)
 		if (worker_shown(w) != SHOWN_KINDS)
-			stage_item(st, w->number, 0);
+			stage_item(st, w->number, 0, 0);
+}
+
+static void
+stage_servers(struct status *st, const struct pool *p)
+{
+	const struct server *s;
+
+	for (s = p->servers; s != NULL; s = s->pool_next)
+		stage_item(st, 0, s->number, 0);
 }
 
 static uint16_t
@@ -1568,6 +1675,8 @@ pool_marks(const struct pool *p, const struct tally *t)
 
 	if (t->nworkers > 0)
 		marks |= MARK_WORKERS;
+	if (t->nservers > 0)
+		marks |= MARK_SERVERS;
 	if (t->queued > 0)
 		marks |= MARK_QUEUED;
 	for (i = 0; i < p->conf->napps; i++)
@@ -1594,6 +1703,9 @@ stage_pool(struct status *st, const struct pool *p)
 			json_pool_head(st, b, &t);
 			stage_text(st);
 			stage_workers(st, p);
+			json_pool_servers(b);
+			stage_text(st);
+			stage_servers(st, p);
 			json_pool_tail(st, b, p, &t);
 		} else {
 			table_pool(st, b, &t);
@@ -1601,6 +1713,9 @@ stage_pool(struct status *st, const struct pool *p)
 		break;
 	case SECTION_WORKERS:
 		stage_workers(st, p);
+		break;
+	case SECTION_SERVERS:
+		stage_servers(st, p);
 		break;
 	case SECTION_QUEUED:
 		table_queued(st, b, p);
@@ -1667,6 +1782,7 @@ static void
 put_item(struct status *st)
 {
 	const struct item *item = &st->items[st->next_item++];
+	const struct server *s;
 	const struct worker *w;
 
 	if (item->end > 0) {
@@ -1676,6 +1792,15 @@ put_item(struct status *st)
 		return;
 	}
 	/* It may have gone since. */
+	if (item->server != 0) {
+		if ((s = server_find(item->server)) == NULL)
+			return;
+		if (st->format == STATUS_JSON)
+			json_server(st, &st->out, s);
+		else
+			table_server(st, &st->out, s);
+		return;
+	}
 	if ((w = pool_worker(item->worker)) == NULL || worker_shown(w) == SHOWN_KINDS)
 		return;
 	if (st->format == STATUS_JSON)
@@ -1691,6 +1816,7 @@ marks_wanted(const struct status *st)
 	switch (st->section) {
 	case SECTION_POOLS:	return st->family > 0 ? 1 << st->family : 0;
 	case SECTION_WORKERS:	return MARK_WORKERS;
+	case SECTION_SERVERS:	return MARK_SERVERS;
 	case SECTION_QUEUED:	return MARK_QUEUED;
 	case SECTION_FAILING:	return MARK_FAILING;
 	case SECTION_LOOK:
@@ -1841,6 +1967,7 @@ step(struct status *st)
 		go_to(st, metrics ? SECTION_FAMILY : json ? SECTION_END : SECTION_WORKERS);
 		break;
 	case SECTION_WORKERS:
+	case SECTION_SERVERS:
 	case SECTION_QUEUED:
 	case SECTION_FAILING:
 		if (!step_place(st))

@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016,SC1003 # the expressions are perl's
 rootless=1
 . "${0%/*}/lib.sh"
-plan 66
+plan 73
 
 sanitize=''
 [ -z "${ZFPM_BUILD:-}" ] || sanitize='-O1 -g -fsanitize=address,undefined'
@@ -55,12 +55,12 @@ is "$(json '$j->{uptime_s} - 93784 < 60 && $j->{uptime_s} >= 93784' '$j->{config
 is "$(json 'J($j->{workers})' 'J($j->{queue})')" '{"busy":5,"finishing":3,"idle":1,"starting":1,"stopping":1,"total":11}
 {"length":3}' "JSON: all workers by state, and all that wait"
 is "$(json 'J($j->{counters})')" '{"aborted":1002,"failed":1001,"queue_full":1003,"request_bytes":1005,"requests":1000,"response_bytes":18446744073709551615,'\
-'"restarts":{"cut":1016,"died":1012,"evicted":1014,"idle":1009,"max_requests":1010,"reload":1013,"retired":1015,"timeout":1011},'\
-'"slow":1004,"start_failures":1008,"timeouts":{"app":1018,"request":1020,"server":1019,"wait":1017},"workers_started":1007}' \
+'"restarts":{"closed":1017,"cut":1016,"died":1012,"evicted":1014,"idle":1009,"max_requests":1010,"reload":1013,"retired":1015,"timeout":1011},'\
+'"slow":1004,"start_failures":1008,"timeouts":{"app":1019,"request":1021,"server":1020,"wait":1018},"workers_started":1007}' \
     "JSON: every counter, to its last digit"
 is "$(json 'J($pool{"www.example.com"}{counters})')" '{"aborted":102,"failed":101,"queue_full":103,"request_bytes":105,"requests":100,"response_bytes":106,'\
-'"restarts":{"cut":116,"died":112,"evicted":114,"idle":109,"max_requests":110,"reload":113,"retired":115,"timeout":111},'\
-'"slow":104,"start_failures":108,"timeouts":{"app":118,"request":120,"server":119,"wait":117},"workers_started":107}' \
+'"restarts":{"closed":117,"cut":116,"died":112,"evicted":114,"idle":109,"max_requests":110,"reload":113,"retired":115,"timeout":111},'\
+'"slow":104,"start_failures":108,"timeouts":{"app":119,"request":121,"server":120,"wait":118},"workers_started":107}' \
     "JSON: and of a pool"
 is "$(json 'my $w = $pool{"www.example.com"}{workers}; @$w{qw(total idle busy starting stopping finishing)}')" 9,1,4,1,1,2 "JSON: a pool's workers by state"
 is "$(json 'map { "$_->{number}:$_->{state}" } sort { $a->{number} <=> $b->{number} } @{$pool{"www.example.com"}{workers}{list}}')" \
@@ -78,6 +78,12 @@ is "$(worker 8 '@{$w->{request}}{qw(method uri elapsed_s)}'),$(worker 9 '$w->{re
 is "$(json '@{$pool{"www.example.com"}{queue}}{qw(length longest_wait_s)}' 'map { "$_->{app} $_->{uri} $_->{wait_s}" } grep { $_->{uri} } @{$pool{"www.example.com"}{queue}{list}}')" \
     "3,5
 php8.2 /first 2.5,php8.2 /second 0.01" "JSON: the queue"
+is "$(json '$j->{app_servers}' 'J($pool{"www.example.com"}{app_servers})' 'J($pool{"bob.users.example.com"}{app_servers})')" \
+    '5
+[{"age_s":0.04,"app":"odd \"app\"\n","pid":200003,"state":"starting","workers":0},'\
+'{"age_s":90000,"app":"php8.2","pid":200002,"state":"ending","workers":1},{"age_s":7385,"app":"php8.2","pid":200001,"state":"ready","workers":2}]
+[]' "JSON: app servers, with how many workers"
+is "$(json 'map { map { $_->{state} } @{$_->{app_servers}} } grep { $_->{name} =~ /^bad/ } values %pool')" ending,ready "JSON: one that fails, and one of which nothing is known yet"
 is "$(worker 5 'J([@{$w->{request}}{qw(method uri)}]), $w->{request}{script} eq "\x01\x7f"')" '["G\tE T","/\u001b[2J\r\nX: y\\"],1' "JSON: control characters"
 fails "JSON: none of them as it is" grep -q '[[:cntrl:]]' "$tmp/page"
 is "$(json 'J($pool{"bob.users.example.com"}{workers}{list}[0]{request})')" \
@@ -85,7 +91,7 @@ is "$(json 'J($pool{"bob.users.example.com"}{workers}{list}[0]{request})')" \
     "JSON: bytes that are no UTF-8 come as characters of that number, UTF-8 stays what it was"
 is "$(json '$pool{"bob.users.example.com"}{pattern}' '$pool{"www.example.com"}{pattern}')" '*.users.example.com
 null' "JSON: the pattern that a pool is from"
-is "$(json '$pool{"rested.example.com"}{counters}{timeouts}{request}')" 520 "JSON: the counters of a pool that has lived"
+is "$(json '$pool{"rested.example.com"}{counters}{timeouts}{request}')" 521 "JSON: the counters of a pool that has lived"
 is "$(json 'delete $pool{"rested.example.com"}{counters}; J([grep { $_->{state} eq "resting" } @{$j->{pools}}])')" \
     '[{"max_workers":10,"name":"rested.example.com","state":"resting"},{"max_workers":10,"name":"never.example.com","state":"resting"}]' \
     "JSON: pools that rest, and no pattern among them"
@@ -114,14 +120,15 @@ passes "OpenMetrics: it is that" openmetrics
 is "$(openmetrics zfpm_requests_total),$(openmetrics zfpm_response_bytes_total),$(openmetrics 'zfpm_worker_restarts_total{cause="cut"}')" \
     1000,18446744073709551615,1016 "OpenMetrics: counters of all"
 is "$(openmetrics 'zfpm_pool_requests_total{pool="www.example.com"}'),$(openmetrics 'zfpm_pool_timeouts_total{pool="www.example.com",kind="server"}')" \
-    100,119 "OpenMetrics: of a pool"
+    100,120 "OpenMetrics: of a pool"
 is "$(openmetrics 'zfpm_pool_requests_total{pool="rested.example.com"}')" 500 "OpenMetrics: of one that rests"
 is "$(openmetrics 'zfpm_workers{state="finishing"}'),$(openmetrics 'zfpm_pool_workers{pool="www.example.com",state="busy"}')" 3,4 "OpenMetrics: workers by state"
 is "$(openmetrics 'zfpm_pool_queue_longest_wait_seconds{pool="www.example.com"}')" 5 "OpenMetrics: the longest wait"
 is "$(openmetrics 'zfpm_pool_max_workers{pool="bad\"na\\me\n<b>&'"'"'\\xFF"}')" 10 "OpenMetrics: a name is escaped"
 fails "OpenMetrics: what is 0 in a pool is left out" grep -q '^zfpm_pool_.* 0$' "$(grep -v '_requests_total\|_max_workers' "$tmp/page" >"$tmp/rest"; echo "$tmp/rest")"
+is "$(openmetrics zfpm_app_servers),$(openmetrics 'zfpm_pool_app_servers{pool="www.example.com"}')" 5,3 "OpenMetrics: app servers"
 scene mixed openmetrics rested.example.com
-is "$(openmetrics && grep -c '^zfpm_pool_.*pool="rested' "$tmp/page"),$(grep -c 'pool="www' "$tmp/page")" 21,0 "OpenMetrics: one pool alone"
+is "$(openmetrics && grep -c '^zfpm_pool_.*pool="rested' "$tmp/page"),$(grep -c 'pool="www' "$tmp/page")" 22,0 "OpenMetrics: one pool alone"
 scene empty openmetrics
 passes "OpenMetrics: no pool at all" openmetrics
 
@@ -133,7 +140,7 @@ is "$(table IDLE | awk '{ print $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 }')
 bad\"na\\\\me\\x0A<b>&'\\xFF 0 0 0 0 0 10 0 - 0 0
 (removed) 0 0 0 0 1 0 0 - 0 0
 bob.users.example.com 0 1 0 0 0 10 0 - 0 0" "text: a line for each living pool, in the order of the configuration, then the others"
-like "$(table IDLE)" 'idle=109,max_requests=110,timeout=111,died=112,reload=113,evicted=114,retired=115,cut=116 +wait=117,app=118,server=119,request=120$' \
+like "$(table IDLE)" 'idle=109,max_requests=110,timeout=111,died=112,reload=113,evicted=114,retired=115,cut=116,closed=117 +wait=118,app=119,server=120,request=121$' \
     "text: with restarts and timeouts"
 like "$(cat "$tmp/page")" '^2 pools are resting$' "text: one for all that rest"
 is "$(table PID | awk '{ print (NF >= 10 ? "ok" : $0) }' | sort -u)" ok "text: a line for each worker, no column left empty"
@@ -141,12 +148,18 @@ is "$(table PID | awk '$1 == "www.example.com" { print $3 }' | tr '\n' ' ')" "fi
 is "$(table PID | awk '$2 == 100005')" 'www.example.com        100005 retiring  php8.2     1.0s        5   1/1 12h00m G\x09E\x20T /\x1B[2J\x0D\x0AX: y\\' \
     "text: what comes from clients is escaped"
 is "$(table PID | sed -n 's/^bob.* GET *//p')" '/\xFF\xFE \xC3( \xC0\xBC \xED\xA0\x80 \xF4\x90\x80\x80 \xE2\x82 \xC2\x85 \xE2\x80\xAE é € 😀 \xC3' "text: but for letters of other languages"
+is "$(table 'APP *PID' | tr -s ' ')" 'www.example.com odd\x20"app"\x0A 200003 starting 0.0s 0
+www.example.com php8.2 200002 ending 1d01h 1
+www.example.com php8.2 200001 ready 2h03m 2
+bad"na\\me\x0A<b>&'"'"'\xFF php8.2 200005 ending 1.0s 0
+bad"na\\me\x0A<b>&'"'"'\xFF odd\x20"app"\x0A 200004 ready 1.0s 0' "text: app servers"
 is "$(table 'APP *WAIT' | awk '{ print $2, $3, $5 }')" 'php8.2 2.5s /first
 php8.2 0.0s /second
 odd\x20"app"\x0A 5.0s -' "text: what waits"
 is "$(table 'APP *RETRY' | awk '{ print $3, $4 }')" '0.2s exec:
 now user:' "text: what fails to start"
 like "$(row 1)" '^zfpm +[0-9.]+, master 4711, generation 3, up 1d02h, configured 1h01m ago$' "text: what zfpm is"
+is "$(sed -n 's/^app_servers *//p' "$tmp/page")" 5 "text: how many there are"
 scene mixed text rested.example.com
 is "$(sed -n 's/^\(pool\|requests\) *//p' "$tmp/page")" 'rested.example.com, resting
 500 served, 501 failed (503 queue full), 502 aborted, 504 slow' "text: one pool alone"
@@ -157,11 +170,14 @@ is "$(table 'APP *WAIT' | wc -l),$(table 'APP *WAIT' | tail -n 1 | tr -s ' ')" "
 
 scene mixed html
 passes "HTML: its tags are balanced, and there are no others" html
-is "$(grep -c '^<h2>' "$tmp/page"),$(grep -c '&lt;script&gt;alert(&quot;x&quot;)' "$tmp/page")" 5,2 "HTML: the same tables, and that of what runs longest"
+is "$(grep -c '^<h2>' "$tmp/page"),$(grep -c '&lt;script&gt;alert(&quot;x&quot;)' "$tmp/page")" 6,2 "HTML: the same tables, and that of what runs longest"
 like "$(cat "$tmp/page")" '<meta http-equiv="refresh" content="5">' "HTML: it is loaded again by itself"
 like "$(cat "$tmp/page")" '<a href="\?json">JSON</a>' "HTML: and leads to the page for programs"
 like "$(grep '^<tr><td>www.example.com</td><td><span class="bar">' "$tmp/page")" 'class="busy" style="width:[0-9]+%"></i><i class="idle" style="width:10%"' \
     "HTML: a picture of how many of the workers that may be are busy and idle"
+is "$(sed -n '/<h2>App servers/,/<\/table>/p' "$tmp/page" | sed -n 's/^<tr><td>bad.*&gt;&amp;&#39;[^<]*<\/td>//p')" \
+    '<td>php8.2</td><td class="n">200005</td><td>ending</td><td class="n">1.0s</td><td class="n">0</td></tr>
+<td>odd &quot;app&quot;\x0A</td><td class="n">200004</td><td>ready</td><td class="n">1.0s</td><td class="n">0</td></tr>' "HTML: app servers, escaped"
 running=$(sed -n '/<h2>Longest/,/<h2>Pools/p' "$tmp/page" | grep -c '^<tr><td>')
 scene mixed json
 is "$(json 'scalar map { grep { $_->{request} } @{$_->{workers}{list}} } values %pool')" "$running" "HTML: all requests that run, as long as they are few"
@@ -180,7 +196,8 @@ scene change openmetrics
 passes "and in families of metrics" openmetrics
 scene crowd json
 is "$(json 'my %n; $n{$_->{number}}++ for @{$j->{pools}[0]{workers}{list}}; (scalar grep { $_ > 1 } values %n), scalar keys %n > 19000')" 0,1 "workers go meanwhile: the others come once"
-like "$(cat "$tmp/page.err")" '^biggest 1[67][0-9]{3}$' "a pool with 20,000 workers comes in small pieces"
+is "$(json 'my %n; $n{$_->{pid}}++ for @{$j->{pools}[0]{app_servers}}; (scalar grep { $_ > 1 } values %n), scalar keys %n > 19000')" 0,1 "and of app servers"
+like "$(cat "$tmp/page.err")" '^biggest 1[67][0-9]{3}$' "a pool with 20,000 workers and app servers comes in small pieces"
 for format in text json openmetrics html; do
 	"$tmp/status" memory "$format" || break
 done

@@ -1,12 +1,12 @@
 /*
  * t/unit/status-unit.c: status.c with pools that are made here, for t/17-status-format.t, which compiles it
- * (cc -I. t/unit/status-unit.c). Stands for pool.c and conf.c, as far as status.c calls them.
+ * (cc -I. t/unit/status-unit.c). Stands for pool.c, server.c and conf.c, as far as status.c calls them.
  *
  * status SCENE FORMAT [POOL]      the page on standard output; FORMAT: text, json, openmetrics, html
  *   empty      nothing is configured
  *   mixed      pools and workers in every state, with names and URIs of hostile clients
  *   change     1,000 pools; with every piece some come to life, others rest, workers come and go
- *   crowd      one pool with 20,000 workers, of which one goes with every piece
+ *   crowd      one pool with 20,000 workers and 20,000 app servers, of which one each goes with every piece
  *   many       10,000 living pools with 2,000 workers of 20,000 pools; how long it took, on descriptor 2
  *   queue      a pool with 250 requests in two queues
  * status memory FORMAT            no memory, at one place after the other: exit 0 if each was reported
@@ -60,10 +60,11 @@ static struct conf_app	*apps[] = { &app_php, &app_odd };
 static struct counters	*known[NPOOLS];		/* by index of the configured pool */
 static struct pool	*buckets[POOL_BUCKETS];
 static struct worker	*workers[65536];	/* by number */
-static uint32_t		 next_worker = 1;
+static struct server	*servers[65536];	/* by theirs */
+static uint32_t		 next_worker = 1, next_server = 1;
 struct counters		 all_counters;
 
-/* ---- instead of pool.c and conf.c ------------------------------------------------- */
+/* ---- instead of pool.c, server.c and conf.c ------------------------------------------------- */
 
 struct pool *
 pool_bucket(size_t i)
@@ -77,6 +78,12 @@ pool_worker(uint32_t number)
 	return workers[number];
 }
 
+struct server *
+server_find(uint32_t number)
+{
+	return servers[number];
+}
+
 const struct counters *
 pool_counters(const struct conf_pool *cp)
 {
@@ -87,6 +94,7 @@ void
 pool_totals(struct totals *t)
 {
 	struct pool *p;
+	struct server *s;
 	struct worker *w;
 	size_t i;
 
@@ -95,6 +103,8 @@ pool_totals(struct totals *t)
 		for (p = buckets[i]; p != NULL; p = p->hash_next) {
 			t->pools++;
 			t->queued += p->queued;
+			for (s = p->servers; s != NULL; s = s->pool_next)
+				t->servers++;
 			for (w = p->workers; w != NULL; w = w->pool_next) {
 				switch (worker_shown(w)) {
 				case SHOWN_IDLE:	t->idle++; break;
@@ -215,6 +225,46 @@ add_worker(struct pool *p, int app, enum worker_state state, int64_t age_ms)
 	return w;
 }
 
+static struct server *
+add_server(struct pool *p, int app, enum server_state state, int64_t age_ms)
+{
+	struct server *s = calloc(1, sizeof(*s));
+
+	s->state = state;
+	s->number = next_server++;
+	s->pid = (pid_t)(200000 + s->number);
+	s->pool = p;
+	s->app = app;
+	s->start_ms = NOW_MS - age_ms;
+	s->pool_next = p->servers;
+	p->servers = s;
+	servers[s->number] = s;
+	return s;
+}
+
+/* It has forked this worker. */
+static void
+forked(struct server *s, struct worker *w)
+{
+	w->forked = true;
+	w->server = s;
+	w->server_next = s->workers;
+	s->workers = w;
+}
+
+static void
+remove_server(struct server *s)
+{
+	struct server **sp;
+
+	for (sp = &s->pool->servers; *sp != s; sp = &(*sp)->pool_next)
+		;
+	*sp = s->pool_next;
+	servers[s->number] = NULL;
+	memset(s, 0x5a, sizeof(*s));
+	free(s);
+}
+
 static void
 serve(struct worker *w, int link, struct request *r)
 {
@@ -270,6 +320,7 @@ mixed(void)
 {
 	static const struct conf_pool removed = { .name = "(removed)", .index = -1, .star = -1, .apps = apps, .napps = 1 };
 	struct conf_pool *cp, *pattern;
+	struct server *s;
 	struct pool *p;
 	struct worker *w;
 	int64_t i;
@@ -299,6 +350,12 @@ mixed(void)
 	add_worker(p, 0, WORKER_ELSEWHERE, 1000);
 	w = add_worker(p, 0, WORKER_GONE, 1000);
 	serve(w, 0, ask(p, 0, "GET", "/gone", "", 10));
+	s = add_server(p, 0, SERVER_READY, 7385000);
+	forked(s, workers[1]);
+	forked(s, workers[2]);
+	forked(s, w);			/* gone, and not counted */
+	forked(add_server(p, 0, SERVER_LOST, 90000000), workers[8]);
+	add_server(p, 1, SERVER_STARTING, 40);
 	wait_for_worker(ask(p, 0, "GET", "/first", "/srv/first", 2500));
 	wait_for_worker(ask(p, 1, "", "", "", 5000));
 	wait_for_worker(ask(p, 0, "GET", "/second", "/srv/second", 10));
@@ -312,6 +369,8 @@ mixed(void)
 
 	cp = configure("bad\"na\\me\n<b>&'\xff");
 	p = live(cp, cp->name);
+	add_server(p, 1, SERVER_NEW, 1000);
+	add_server(p, 0, SERVER_FAILED, 1000);
 	p->apps[0].backoff_ms = 400;
 	p->apps[0].retry_ms = NOW_MS + 250;
 	snprintf(p->apps[0].reason, sizeof(p->apps[0].reason), "exec: <No> such \"file\"\x1b");
@@ -387,16 +446,21 @@ crowd_make(void)
 	crowded = live(configure("crowd"), "crowd");
 	for (i = 0; i < 20000; i++)
 		serve(add_worker(crowded, 0, WORKER_BUSY, 1000), 0, ask(crowded, 0, "GET", "/index.php", "/srv/index.php", 700));
+	for (i = 0; i < 20000; i++)
+		forked(add_server(crowded, 0, SERVER_READY, 1000), workers[next_worker - 20000 + (uint32_t)i]);
 }
 
-/* The last of the list goes: number 1 first, which comes last. */
+/* The last of the lists go: number 1 first, which comes last. */
 static void
 crowd(void)
 {
 	static uint32_t number;
 
-	if (number < 20000 && workers[++number] != NULL)
-		remove_worker(workers[number]);
+	if (number == 20000)
+		return;
+	number++;
+	remove_server(servers[number]);
+	remove_worker(workers[number]);
 }
 
 static void
