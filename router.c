@@ -915,6 +915,8 @@ server_said(struct server *s, const struct fs_msg *msg, int64_t now_ms)
 		server_fail(s, message, now_ms);
 		return NULL;
 	}
+	if (w != NULL && w->state == WORKER_GONE)
+		w = NULL;		/* only its last request still needs it */
 	if (s->state != SERVER_READY || w == NULL || w->server != s)
 		return w == NULL && (msg->type == FS_UNKNOWN || msg->type == FS_EXITED) ? NULL : "spoke of a worker that is not its own";
 	switch ((enum fs_type)msg->type) {
@@ -1213,7 +1215,7 @@ worker_handed(const struct handed *h)
 			successor_lost();
 		goto close;
 	}
-	if (w == NULL || w->state == WORKER_STARTING || w->handed)
+	if (w == NULL || w->state == WORKER_STARTING || w->state == WORKER_GONE || w->handed)
 		goto close;		/* it has exited meanwhile */
 	w->handed = true;
 	/* The master's word may have been faster, when this came by way of two routers. */
