@@ -722,6 +722,10 @@ pool_patience(struct worker *w, int64_t now_ms)
 
 	if (!w->doubted)
 		return false;
+	if (w->forked) {
+		pool_retire(w, END_CLOSED);	/* it lives, but nothing can come to it any more */
+		return true;
+	}
 	w->doubted = false;
 	p->apps[w->app].starting--;
 	set_ready(p);
