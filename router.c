@@ -906,6 +906,7 @@ server_said(struct server *s, const struct fs_msg *msg, int64_t now_ms)
 		if (s->state != SERVER_STARTING || msg->value != FS_VERSION)
 			return "said that it is ready, in another version or again";
 		s->state = SERVER_READY;
+		s->ready = true;
 		log_debug("pool %s: app server %ld: ready", s->pool->name, (long)s->pid);
 		server_arm(s, now_ms);
 		return NULL;
@@ -1039,6 +1040,7 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 	char message[TEXT_LEN + 64];
 	struct pool *p = s->pool;
 	struct worker *w;
+	bool killed = s->ready && !ended_by_itself(msg->value);	/* then another one is asked for its workers */
 
 	finish_errors(&s->errors);
 	if (msg->text[0] != '\0')
@@ -1050,7 +1052,7 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 	/* The master has forgotten its workers already. How they ended nobody knows; what they have answered counts. */
 	while ((w = s->workers) != NULL) {
 		if (w->forking) {
-			worker_failed(w, message, now_ms);
+			worker_failed(w, killed ? NULL : message, now_ms);
 			continue;
 		}
 		finish_errors(&w->errors);

@@ -849,6 +849,7 @@ struct server {
 	int		 fd;		/* -1: not connected; ours to close */
 	int		 slot;		/* in the router's poll set, -1 = not there */
 	bool		 full;		/* it takes no more now: poll for room */
+	bool		 ready;		/* it has reached accept() */
 	int		 forking;	/* workers that it is to fork and has not */
 	struct timer	 timer;		/* `timeout start`, while it starts or forks; or it is lost */
 	struct worker	*workers;
