@@ -79,7 +79,7 @@ static int64_t		 conf_start;		/* seconds since 1970: when conf was taken */
 static enum operation	 operation;
 static struct conf	*next_conf;		/* of the router that begins; conf itself if that stays */
 static int		 next_log_fd;
-static int		 next_control_fd;	/* -1: that stays as well */
+static int		 next_control_fd = -1;	/* -1: that stays as well */
 static bool		 want_reload, want_upgrade;	/* as soon as nothing else is under way */
 static pid_t		 check_pid;		/* OP_CHECK; 0: it has ended */
 static int		 check_status;
