@@ -885,7 +885,7 @@ fork_there(struct worker *w, struct server *s, int64_t now_ms)
 {
 	if (s->state == SERVER_FAILED || w->state == WORKER_STOPPING) {
 		tell_master_ended(w, 0);
-		worker_failed(w, CANNOT_START "start: its app server is ending", now_ms);
+		worker_failed(w, NULL, now_ms);	/* the next one is asked of another */
 		return;
 	}
 	server_attach(s, w);
@@ -1009,7 +1009,7 @@ worker_overdue(struct worker *w, int64_t now_ms)
 	    (long)w->pid, seconds);
 	server_close(s, SERVER_FAILED, now_ms);
 	tell_master_server(s);
-	fail_forking(s, CANNOT_START "start: its app server is ending", now_ms);
+	fail_forking(s, NULL, now_ms);		/* another one can have them */
 }
 
 /* The master tells of an app server: a new one, with its error pipe, or one that an earlier router knew. */
@@ -1040,7 +1040,8 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 	char message[TEXT_LEN + 64];
 	struct pool *p = s->pool;
 	struct worker *w;
-	bool killed = s->ready && !ended_by_itself(msg->value);	/* then another one is asked for its workers */
+	/* Somebody else did it; with status 0 on SIGTERM, for its accept() never returns. */
+	bool told = !ended_by_itself(msg->value) || (WIFEXITED(msg->value) && WEXITSTATUS(msg->value) == 0);
 
 	finish_errors(&s->errors);
 	if (msg->text[0] != '\0')
@@ -1052,7 +1053,7 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 	/* The master has forgotten its workers already. How they ended nobody knows; what they have answered counts. */
 	while ((w = s->workers) != NULL) {
 		if (w->forking) {
-			worker_failed(w, killed ? NULL : message, now_ms);
+			worker_failed(w, s->ready && told ? NULL : message, now_ms);	/* no fault of the program's: another one is asked */
 			continue;
 		}
 		finish_errors(&w->errors);
