@@ -1235,12 +1235,42 @@ server_find_for(const struct proc *p)
 	return NULL;
 }
 
+/*
+ * Patterns can make any number of pools, so app servers have a limit too: one for each configured pool, and as many as
+ * workers beside. Above that the one that has been idle for longest goes. 0; -1: so many are on their way out already.
+ */
+static int
+servers_make_room(void)
+{
+	int i, max = conf->npools + conf->max_workers;
+	struct proc *s, *idle = NULL;
+
+	if (m.nservers < max)
+		return 0;
+	for (i = 0; i < m.nprocs; i++) {
+		s = m.procs[i];
+		if (s->kind == PROC_SERVER && s->nforked == 0 && (s->state == PROC_STARTING || s->state == PROC_RUNNING) &&
+		    (idle == NULL || s->idle_ms < idle->idle_ms))
+			idle = s;
+	}
+	if (idle != NULL) {
+		log_debug("pool %s: app server %ld: retired for another one", idle->name, (long)idle->pid);
+		proc_stop(idle, os_now_ms());
+	}
+	return m.nservers < 2 * max ? 0 : -1;
+}
+
 /* Start one for this pool and app. NULL with STEP: REASON in text. */
 static struct proc *
 server_start(const struct proc *p, char *text, size_t size)
 {
 	struct proc *s;
 
+	if (servers_make_room() == -1) {
+		snprintf(text, size, "start: there are %d app servers already", m.nservers);
+		log_warnx("pool %s: cannot start FCGI process: %s", p->name, text);
+		return NULL;
+	}
 	if ((s = proc_new(&m)) == NULL || (s->name = strdup(p->name)) == NULL || (s->app_name = strdup(p->app_name)) == NULL) {
 		log_warn("pool %s: app server", p->name);
 		snprintf(text, size, "memory: Cannot allocate memory");
