@@ -3,7 +3,7 @@
 # shellcheck disable=SC2016 # the expressions are perl's
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
-plan 62
+plan 72
 
 make_user user
 start_zfpm <<-\END
@@ -11,6 +11,10 @@ start_zfpm <<-\END
 	app threads {
 		command @bin@/app -g -c 3
 		connections 3
+	}
+	app forking {
+		command @bin@/app -g
+		fork_server on
 	}
 	app broken { command @bin@/app --start-fail 3 }
 	pool one {
@@ -55,6 +59,12 @@ start_zfpm <<-\END
 		user @user@
 		app app
 	}
+	pool forks {
+		user @user@
+		app forking app
+		timeout app_server 1s
+		on_server_close abort
+	}
 	pool *.example.org {
 		user @user@
 		app app
@@ -85,11 +95,11 @@ ask() { request "$@" -p REQUEST_METHOD=GET -p "REQUEST_URI=/$1" >/dev/null 2>&1;
 zs
 is "$status,$(cat "$tmp/page.txt")" 0, "status succeeds"
 like "$(cat "$tmp/page")" "^zfpm +[0-9.]+, master $zfpm_pid, generation 1, up [0-9.]+s, configured [0-9.]+s ago\$" "it says who it is"
-like "$(cat "$tmp/page")" '^pools +0 living, 9 configured$' "that no pool lives yet"
-like "$(cat "$tmp/page")" '^8 pools are resting$' "that all rest, and that a pattern is no pool"
+like "$(cat "$tmp/page")" '^pools +0 living, 10 configured$' "that no pool lives yet"
+like "$(cat "$tmp/page")" '^9 pools are resting$' "that all rest, and that a pattern is no pool"
 is "$(json '@$j{qw(master_pid generation pools_configured pools_living)}' 'map { $_->{name} } @{$j->{pools}}' 'J($pool{never})')" \
-    "$zfpm_pid,1,9,0
-one,threads,twice,late,waits,idles,broken,never
+    "$zfpm_pid,1,10,0
+one,threads,twice,late,waits,idles,broken,never,forks
 {\"max_workers\":10,\"name\":\"never\",\"state\":\"resting\"}" "JSON says so too"
 
 # Requests
@@ -207,7 +217,41 @@ zs -f html late
 is "$status,$(head -n 1 "$tmp/page"),$(tail -n 1 "$tmp/page")" '0,<!DOCTYPE html>,</html>' "HTML"
 like "$(cat "$tmp/page")" '<td>late</td>.*<td>timeout=1</td><td>app=1</td>' "has them too"
 
+# App servers
+hold f forks -p REQUEST_METHOD=GET -p REQUEST_URI=/forked
+held f
+is "$(json 'map { @$_{qw(app state workers)} } @{$pool{forks}{app_servers}}' '$j->{app_servers}' '@{$pool{forks}{workers}{list}[0]}{qw(app state)}, $pool{forks}{workers}{total}')" \
+    'forking,ready,1
+1
+forking,busy,1' "an app server is shown, and its worker as others are"
+server=$(json '$pool{forks}{app_servers}[0]{pid}')
+is "$(ps -o ppid= -p "$(json '$pool{forks}{workers}{list}[0]{pid}')" | tr -d ' '),$(ps -o ppid= -p "$server" | tr -d ' ')" "$server,$zfpm_pid" "by their process ids"
+request forks -p ZFPM_APP=app >"$tmp/answer"
+is "$(json '$pool{forks}{workers}{total}, $pool{forks}{app_servers}[0]{workers}')" 2,1 "a worker that was started is not among those of an app server"
+zs forks
+is "$(sed -n '/^POOL *APP *PID/,$p' "$tmp/page" | awk '$1 == "forks" { print $2, $3, $4, $6 }')" "forking $server ready 1" "as text too"
+zs -f openmetrics
+is "$(metric zfpm_app_servers),$(metric 'zfpm_pool_app_servers{pool="forks"}')" 1,1 "and OpenMetrics"
+timeout 60 "$zfpm" retire -c "$tmp/zfpm.conf" forks >/dev/null &
+retire=$!
+comes '(grep { $_->{request} } @{$pool{forks}{workers}{list}})[0]{state}' retiring "a worker that is to be replaced"
+ask forks
+is "$(json 'sort map { $_->{workers} } @{$pool{forks}{app_servers}}')" 1,1 "has its app server beside the next one"
+release f
+finish f
+wait "$retire"
+comes '(scalar grep { $_->{pid} == '"$server"' } @{$pool{forks}{app_servers}}), scalar @{$pool{forks}{app_servers}}' 0,1 "which goes with it"
+hold g forks
+held g
+leave g
+release g
+comes '@{$pool{forks}{counters}{restarts}}{qw(closed died)}, $pool{forks}{counters}{start_failures}' 1,0,0 "a worker whose request was given up ends, and is no failure, be it as new as it may"
+comes '$pool{forks}{state}, $j->{app_servers}' resting,0 "without workers the app server goes after its time, and the pool rests"
+
 # A worker of an earlier configuration
+hold h forks
+held h
+server=$(json '$pool{forks}{app_servers}[0]{pid}')
 request one >"$tmp/answer"
 hold e one -p REQUEST_METHOD=GET -p REQUEST_URI=/elsewhere
 held e
@@ -216,6 +260,10 @@ before=$(json '(grep { $_->{busy} } @{$pool{one}{workers}{list}})[0]{requests}')
 timeout 60 "$zfpm" reload -c "$tmp/zfpm.conf" >"$tmp/out" 2>&1 || diag "reload: $(cat "$tmp/out")"
 comes '$j->{generation}' 2 "a reload makes the next generation"
 is "$(json '$j->{uptime_s} >= $j->{configuration_age_s}')" 1 "which is younger than zfpm"
+is "$(json 'my ($s) = @{$pool{forks}{app_servers}}; @$s{qw(pid state workers)}, $s->{age_s} > $j->{configuration_age_s}, $pool{forks}{workers}{finishing}')" \
+    "$server,ready,1,1,1" "an app server is as old as it was"
+release h
+finish h
 comes '$pool{one}{workers}{finishing}, $j->{workers}{finishing}' 1,1 "what runs on under the settings before is shown as finishing"
 is "$(json 'my ($w) = grep { $_->{state} eq "finishing" } @{$pool{one}{workers}{list}}; $w->{pid}, $w->{request}{uri}')" "$pid,/elsewhere" "with what it does"
 is "$(json 'my ($w) = grep { $_->{state} eq "finishing" } @{$pool{one}{workers}{list}}; $w->{requests} > 0, $w->{requests}, $w->{age_s} > $w->{request}{elapsed_s}')" \
