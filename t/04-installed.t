@@ -4,7 +4,7 @@
 if ! command -v php-cgi >/dev/null || ! getent group www-data >/dev/null; then
 	skip_all "the example wants /usr/bin/php-cgi and the group www-data"
 fi
-plan 14
+plan 15
 unset MAKEFLAGS MFLAGS
 
 make_user user
@@ -13,6 +13,7 @@ had_user=no
 
 mkdir "$tmp/src"
 cp -Rp "$top"/Makefile "$top"/*.[cho] "$top/zfpm" "$top/zfpm.conf.example" "$top/man" "$top/dist" "$tmp/src"
+cp -p "$top/zfpm-forkserver.so" "$tmp/src"
 cp -p "$top/mod_zfpm.so" "$tmp/src" 2>/dev/null
 cp -p "$zfpm" "$tmp/src/zfpm"
 # Locked: it makes a user, and other tests do too. Nothing goes into this machine's Apache.
@@ -28,7 +29,10 @@ installed=$tmp/usr/sbin/zfpm conf=$tmp/etc/zfpm/zfpm.conf
 "$installed" -t -c "$conf" >"$tmp/out" 2>"$tmp/check.txt"
 is "$?" 1 "the example does not pass before the names are put in"
 like "$(cat "$tmp/check.txt")" "user: 'alice' is unknown" "which is what is said"
-sed -i "s/user alice/user $user/; s|/run/zfpm/zfpm.sock|$sock|; s|^# log_level .*|run_dir $tmp/run|" "$conf"
+# It was not made for this PREFIX.
+library=$tmp/usr/lib/zfpm/zfpm-forkserver.so
+sed -i "s/user alice/user $user/; s|/run/zfpm/zfpm.sock|$sock|; s|^# log_level .*|run_dir $tmp/run|
+    s|^# log syslog.*|fork_server_library $library|" "$conf"
 "$installed" -t -c "$conf" >"$tmp/out" 2>"$tmp/check.txt"
 is "$? $(cat "$tmp/check.txt")" '0 ' "with a user's name it passes without a warning"
 
@@ -44,6 +48,8 @@ chmod 755 "$user_home"
 key=@$tmp/etc/zfpm/key
 like "$(request alice.example.com -k "$key" -O -p SCRIPT_FILENAME="$user_home/i.php")" "^I am $(id -u "$user")\$" \
     "with the key that was made a script is run, under the user"
+server=$(children_of "$zfpm_pid" | while read -r p; do ps -o pid=,args= -p "$p"; done | sed -n 's/^ *\([0-9]*\) .*php-cgi.*/\1/p')
+is "$(ps -o user:32= -p "$server" | tr -d ' ') $(children_of "$server" | grep -c .)" "$user 1" "PHP is an app server, under the user, with a worker"
 like "$(request alice.example.com -p SCRIPT_FILENAME="$user_home/i.php" 2>"$tmp/stderr")" '^Status: 403' \
     "without it, it is not"
 cp "$user_home/i.php" "$user_home/i.jpg"

@@ -4,11 +4,11 @@
 if ! [ -e "$module" ]; then
 	skip_all "no mod_zfpm.so"
 fi
-plan 14
+plan 15
 
 made_by_demo() {
 	getent passwd | grep -E -e '-demo[0-9]*:' | cut -d : -f 1
-	find /run -maxdepth 1 -name 'zfpm-demo.*'
+	find /run /usr/local/lib -maxdepth 1 -name 'zfpm-demo.*'
 }
 made_by_demo | sort >"$tmp/before"
 
@@ -30,6 +30,9 @@ is "$(sed -n 's/.*slow.php .*, \(process [0-9]*\)$/\1/p' "$tmp/out" | sort -u | 
 like "$out" 'root +[0-9]+ .*zfpm: master' "the master is root"
 like "$out" 'zfpm-demo[0-9]* +[0-9]+ .*zfpm: router' "the router is not"
 like "$out" 'alice-demo[0-9]* +[0-9]+ .*php-cgi' "alice's worker is alice"
+is "$(awk '$4 == "zfpm:" && $5 == "master" { master = $2 } /php-cgi/ && $2 ~ /^[0-9]+$/ { user[$2] = $1; parent[$2] = $3 }
+    END { for (p in parent) if (user[parent[p]] == user[p] && parent[parent[p]] == master) print user[p] }' "$tmp/out" | sort -u | sed 's/-.*//')" 'alice
+bob' "and a child of alice's app server, as bob's is of his"
 is "$(cat "$tmp/demo.txt")" '' "nothing on standard error"
 made_by_demo | sort | diff "$tmp/before" - >"$tmp/diff"
 ok $? "its users and files are gone" || diag "$(cat "$tmp/diff")"
