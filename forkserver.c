@@ -40,7 +40,7 @@
 #define LISTEN_FD	0	/* where a FastCGI application finds its socket */
 #define MAX_CONNS	32	/* routers, and workers' connections whose FS_FORK has not come: both are few */
 #define MAX_MESSAGES	32	/* read from one router before the others have their turn */
-#define FIRST_MS	10000	/* for the first message of a connection */
+#define FIRST_MS	5000	/* for the first message of a connection */
 #define PAUSE_MS	100	/* after an accept() that failed for want of descriptors or memory */
 #define STOP_MS		5000	/* how long to wait, at the end, for routers that do not read */
 #define LOOK_MS		1000	/* between two looks whether the application has closed its connection */
@@ -352,6 +352,33 @@ find_router(uint32_t generation)
 	return NULL;
 }
 
+static bool	 read_conn(struct conn *, int);
+
+/*
+ * The router that sent an FS_FORK. It said FS_HELLO before, on a connection that we may not have read yet, which can
+ * not make a worker.
+ */
+static struct conn *
+find_asking_router(uint32_t generation, int app_fd)
+{
+	struct conn *c;
+	uint32_t type;
+
+	if ((c = find_router(generation)) != NULL)
+		return c;
+	for (c = conns; c < conns + MAX_CONNS; c++) {
+		if (c->state != CONN_NEW)
+			continue;
+		if (c->in_len >= sizeof(type))
+			type = c->in.type;
+		else if (c->in_len > 0 || recv(c->fd, &type, sizeof(type), MSG_PEEK | MSG_DONTWAIT) != (ssize_t)sizeof(type))
+			continue;
+		if (type == FS_HELLO)
+			read_conn(c, app_fd);
+	}
+	return find_router(generation);
+}
+
 /*
  * A connection whose first message is FS_FORK. Returns in the child too, as a worker; here the connection is over,
  * whatever became of it.
@@ -359,13 +386,13 @@ find_router(uint32_t generation)
 static void
 fork_worker(struct conn *c, int app_fd)
 {
-	struct conn *router = find_router(c->in.router);
+	struct conn *router;
 	struct worker *w = NULL;
 	int idle_fd = -1, error;
 	const char *what;
 
 	c->state = CONN_OVER;
-	if (router == NULL)
+	if ((router = find_asking_router(c->in.router, app_fd)) == NULL)
 		return;		/* its router has gone meanwhile, or can not be told */
 	what = "fork";
 	error = ECANCELED;
@@ -419,11 +446,15 @@ fail:
 /* ---- messages from routers ------------------------------------------------------------ */
 
 static void
-hear_hello(struct conn *c)
+hear_hello(struct conn *c, int app_fd)
 {
 	const struct fs_msg *m = &c->in;
+	struct conn *other;
 	char text[FS_TEXT_LEN];
 
+	/* One of the same number may be at its end, and we have not seen it yet. */
+	if ((other = find_router(m->router)) != NULL)
+		read_conn(other, app_fd);
 	if (c->passed_fd != -1 || c->lost || find_router(m->router) != NULL) {
 		c->state = CONN_OVER;
 		return;
@@ -487,7 +518,7 @@ hear(struct conn *c, int app_fd)
 {
 	if (c->state == CONN_NEW) {
 		if (c->in.type == FS_HELLO)
-			hear_hello(c);
+			hear_hello(c, app_fd);
 		else if (c->in.type == FS_FORK)
 			fork_worker(c, app_fd);
 		else
@@ -765,15 +796,23 @@ turn(int app_fd, const sigset_t *waiting, const sigset_t *blocked)
 	sigprocmask(SIG_SETMASK, blocked, NULL);
 
 	now = now_ms();
+	if (got_stop)
+		stop(now);
+	/* Routers last: one may speak of a worker as soon as it has sent its FS_FORK. */
+	if (pfd[MAX_CONNS].revents != 0 && accept_conns(app_fd, now, &pause_ms))
+		return true;
+	for (i = 0; i < MAX_CONNS; i++)
+		if (pfd[i].revents != 0 && conns[i].state == CONN_NEW && read_conn(&conns[i], app_fd))
+			return true;
 	for (i = 0; i < MAX_CONNS; i++) {
-		if (pfd[i].revents == 0 || conns[i].state == CONN_OVER)
+		if (pfd[i].revents == 0 || (conns[i].state != CONN_ROUTER && conns[i].state != CONN_DEAF))
 			continue;
 		flush(&conns[i]);
 		if (read_conn(&conns[i], app_fd))
 			return true;
 	}
 	sweep(now);
-	return pfd[MAX_CONNS].revents != 0 && accept_conns(app_fd, now, &pause_ms);
+	return false;
 }
 
 /*
