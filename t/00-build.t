@@ -22,7 +22,7 @@ for cc in gcc clang; do
 	is "$?" 0 "$cc builds all with -Werror"
 	is "$(cat "$tmp/make.txt")" '' "and says nothing about it"
 	command -v apxs >/dev/null || : >mod_zfpm.so
-	passes "zfpm and mod_zfpm.so are there" test -x zfpm -a -e mod_zfpm.so
+	passes "zfpm, zfpm-forkserver.so and mod_zfpm.so are there" test -x zfpm -a -e zfpm-forkserver.so -a -e mod_zfpm.so
 done
 
 is "$(find . -name '*.la' -o -name '*.lo' -o -name '*.slo' -o -name .libs)" '' "libtool has left nothing behind"
@@ -43,4 +43,4 @@ ok $? "make clean leaves the sources alone" || diag "$(cat "$tmp/diff")"
 
 make APXS=/nonexistent/apxs >"$tmp/make.out" 2>&1
 ok $? "without apxs make works too"
-passes "with zfpm, but without the module" test -x zfpm -a ! -e mod_zfpm.so
+passes "with zfpm and zfpm-forkserver.so, but without the module" test -x zfpm -a -e zfpm-forkserver.so -a ! -e mod_zfpm.so
