@@ -7,6 +7,7 @@
  * load [options] ADDRESS          a path or HOST:PORT
  *   -c N          connections (64), each with request after request, kept open
  *   -P N          pools (1); -p FORMAT: their names, with %d for the number from 0 (p%d)
+ *   -e NAME       the pool that every answer has to name (the one that the request was for)
  *   -o            the pools one after the other; without it each request goes to one at random
  *   -H            HTTP/1.1 instead of FastCGI: the pool is the Host; the token is also in X-Token
  *   -k FILE       its first line is ZFPM_KEY
@@ -117,6 +118,7 @@ struct sample {
 static struct sockaddr_storage addr;
 static socklen_t	 addr_len;
 static const char	*format = "p%d";
+static const char	*answered;	/* see -e */
 static const char	*key;
 static const char	*queries[CHOICES] = { "" };
 static size_t		 bodies[CHOICES];
@@ -529,8 +531,8 @@ make_request(struct conn *c)
 		body[i] = c->token[i % strlen(c->token)];
 		sum = (sum ^ (uint8_t)body[i]) * 16777619U;
 	}
-	snprintf(c->expected, sizeof(c->expected), "token=%s pool=%s body=%zu sum=%08lx pid=", c->token, name, body_len,
-	    (unsigned long)sum);
+	snprintf(c->expected, sizeof(c->expected), "token=%s pool=%s body=%zu sum=%08lx pid=", c->token,
+	    answered == NULL ? name : answered, body_len, (unsigned long)sum);
 	c->out.len = c->out_at = c->in.len = c->text.len = c->end_len = 0;
 	c->began = false;
 	memset(&c->reader, 0, sizeof(c->reader));
@@ -867,11 +869,12 @@ options(int argc, char **argv)
 {
 	int o;
 
-	while ((o = getopt(argc, argv, "c:P:p:oHk:q:b:i:1t:n:w:r:l:s:")) != -1) {
+	while ((o = getopt(argc, argv, "c:P:p:e:oHk:q:b:i:1t:n:w:r:l:s:")) != -1) {
 		switch (o) {
 		case 'c': nconns = strtoul(optarg, NULL, 10); break;
 		case 'P': npools = strtoul(optarg, NULL, 10); break;
 		case 'p': format = optarg; break;
+		case 'e': answered = optarg; break;
 		case 'o': in_order = true; break;
 		case 'H': http = true; break;
 		case 'k': key = read_key(optarg); break;
