@@ -18,6 +18,7 @@
 #
 # The cold pools, c0 to c<$cold - 1>, have no process before their first request: for zfpm and mod_fcgid they
 # are pools and virtual hosts of the same zfpm and Apache; for php-fpm a second master has them, with pm = ondemand.
+# That has besides the pool "once", as static as php-fpm's first, which mod_proxy_fcgi asks without keeping connections.
 
 workers=${WORKERS:-8} cold=${COLD:-15}
 # shellcheck disable=SC2034 # for the scripts
@@ -167,8 +168,8 @@ find_forks() {
 fpm_global() {	# NAME
 	printf '%s\n' '[global]' "error_log = $tmp/$1.log" 'daemonize = no' "rlimit_files = $files"
 }
-fpm_static() {
-	printf '%s\n' '[bench]' "user = $user" "group = $user" "listen = $tmp/fpm.sock" "listen.group = $web" \
+fpm_static() {	# NAME SOCKET
+	printf '%s\n' "[$1]" "user = $user" "group = $user" "listen = $2" "listen.group = $web" \
 	    'listen.mode = 0660' 'pm = static' "pm.max_children = $workers" 'pm.max_requests = 0'
 }
 fpm_ondemand() {	# POOLS
@@ -187,7 +188,7 @@ fpm_conf() {
 
 # Between KeepAlive and the handler nothing differs. One process, so that every kept connection can
 # serve every thread: what php-fpm needs to be at its best, whose workers belong to a connection until it closes.
-httpd_of() {	# NAME HANDLER [cold]
+httpd_of() {	# NAME COLD
 	cat <<-END
 		ServerRoot $tmp/httpd.$1
 		ServerName localhost
@@ -215,6 +216,10 @@ httpd_of() {	# NAME HANDLER [cold]
 		MaxSpareThreads 128
 		KeepAlive On
 		MaxKeepAliveRequests 0
+		<Directory />
+		AllowOverride None
+		Require all denied
+		</Directory>
 		DocumentRoot $tmp/www
 		<Directory $tmp/www>
 		Options +FollowSymLinks +ExecCGI
@@ -227,11 +232,15 @@ httpd_of() {	# NAME HANDLER [cold]
 	echo '</VirtualHost>'
 	i=0
 	while [ "$i" -lt "$2" ]; do
-		printf '%s\n' '<VirtualHost *>' "ServerName c$i"
-		"handler_$1" "c$i"
-		echo '</VirtualHost>'
+		vhost_of "$1" "c$i"
 		i=$((i + 1))
 	done
+	[ "$1" != fpm ] || [ "$2" -eq 0 ] || vhost_of fpm once
+}
+vhost_of() {
+	printf '%s\n' '<VirtualHost *>' "ServerName $2"
+	"handler_$1" "$2"
+	echo '</VirtualHost>'
 }
 in_scripts() {	# LINE...
 	printf '%s\n' '<FilesMatch "\.php$">' "$@" '</FilesMatch>'
@@ -245,13 +254,14 @@ handler_zfpm() {
 	in_scripts 'SetHandler zfpm'
 }
 
-# max: as many connections as there are workers. More would each wait for a worker that belongs to another one.
+# max: as many connections as there are workers. With more, 8 clients are served and the others never: each waits for
+# a worker that belongs to another one's connection.
 modules_fpm() {
 	printf '%s\n' "LoadModule proxy_module $lib_modules/mod_proxy.so" \
 	    "LoadModule proxy_fcgi_module $lib_modules/mod_proxy_fcgi.so" \
 	    "<Proxy \"fcgi://bench/\" ${FPM_PROXY:-enablereuse=on max=$workers retry=0}>" '</Proxy>'
 }
-# The pools with pm = ondemand without reuse: a worker with an open connection is not free for the next request.
+# The other pools without reuse: a worker with an open connection is not free for the next request.
 handler_fpm() {
 	case $1 in
 	bench) in_scripts "SetHandler \"proxy:unix:$tmp/fpm.sock|fcgi://bench/\"" ;;
@@ -336,11 +346,11 @@ start_manager() {	# NAME COLD
 		zfpm_pid=$!
 		;;
 	fpm)
-		{ fpm_global fpm; fpm_static; } >"$tmp/fpm.conf"
+		{ fpm_global fpm; fpm_static bench "$tmp/fpm.sock"; } >"$tmp/fpm.conf"
 		fpm_starts fpm
 		fpm_pid=$started
 		[ "$2" -gt 0 ] || return 0
-		{ fpm_global ondemand; fpm_ondemand "$2"; } >"$tmp/ondemand.conf"
+		{ fpm_global ondemand; fpm_static once "$tmp/fpm.d/once"; fpm_ondemand "$2"; } >"$tmp/ondemand.conf"
 		fpm_starts ondemand
 		ondemand_pid=$started
 		;;
