@@ -20,7 +20,7 @@
 # are pools and virtual hosts of the same zfpm and Apache; for php-fpm a second master has them, with pm = ondemand.
 # That has besides the pool "once", as static as php-fpm's first, which mod_proxy_fcgi asks without keeping connections.
 
-workers=${WORKERS:-8} cold=${COLD:-15}
+workers=${WORKERS:-8} cold=${COLD:-10}
 # shellcheck disable=SC2034 # for the scripts
 peers='zfpm fpm fcgid'
 php='' fpm='' forks=off forks_why='' files=20000
