@@ -754,10 +754,11 @@ static bool
 turn(int app_fd, const sigset_t *waiting, const sigset_t *blocked)
 {
 	static int64_t pause_ms;	/* until then nobody is accepted */
-	struct pollfd pfd[MAX_CONNS + 1];
+	struct pollfd pfd[MAX_CONNS + 1];	/* dense: ppoll() refuses more than rlimit nofile, used or not */
+	struct conn *polled[MAX_CONNS + 1];	/* in the same order; NULL: the listening socket */
 	struct timespec ts, *timeout = NULL;
 	int64_t now = now_ms(), next = NEVER;
-	int i, n;
+	int i, npfd = 0;
 
 	if (got_child) {
 		got_child = 0;
@@ -774,12 +775,17 @@ turn(int app_fd, const sigset_t *waiting, const sigset_t *blocked)
 	if (stopping && workers == NULL)
 		next = leave(now);
 
-	pfd[MAX_CONNS].fd = pause_ms == 0 && free_conn() != NULL ? LISTEN_FD : -1;
-	pfd[MAX_CONNS].events = POLLIN;
 	for (i = 0; i < MAX_CONNS; i++) {
-		pfd[i].fd = conns[i].state == CONN_FREE ? -1 : conns[i].fd;
-		pfd[i].events = conns[i].out != NULL ? POLLOUT : POLLIN;
-		pfd[i].revents = 0;
+		if (conns[i].state == CONN_FREE)
+			continue;
+		polled[npfd] = &conns[i];
+		pfd[npfd].fd = conns[i].fd;
+		pfd[npfd++].events = conns[i].out != NULL ? POLLOUT : POLLIN;
+	}
+	if (pause_ms == 0 && free_conn() != NULL) {
+		polled[npfd] = NULL;
+		pfd[npfd].fd = LISTEN_FD;
+		pfd[npfd++].events = POLLIN;
 	}
 	if (next != NEVER) {
 		now = now_ms();
@@ -788,7 +794,7 @@ turn(int app_fd, const sigset_t *waiting, const sigset_t *blocked)
 		ts.tv_nsec = (long)(next % 1000) * 1000000;
 		timeout = &ts;
 	}
-	if ((n = ppoll(pfd, MAX_CONNS + 1, timeout, waiting)) <= 0)
+	if (ppoll(pfd, (nfds_t)npfd, timeout, waiting) <= 0)
 		return false;
 
 	/* It lets signals in only while it waits: somebody who always has something to say shall not keep them out. */
@@ -799,16 +805,17 @@ turn(int app_fd, const sigset_t *waiting, const sigset_t *blocked)
 	if (got_stop)
 		stop(now);
 	/* Routers last: one may speak of a worker as soon as it has sent its FS_FORK. */
-	if (pfd[MAX_CONNS].revents != 0 && accept_conns(app_fd, now, &pause_ms))
-		return true;
-	for (i = 0; i < MAX_CONNS; i++)
-		if (pfd[i].revents != 0 && conns[i].state == CONN_NEW && read_conn(&conns[i], app_fd))
+	for (i = 0; i < npfd; i++)
+		if (pfd[i].revents != 0 && polled[i] == NULL && accept_conns(app_fd, now, &pause_ms))
 			return true;
-	for (i = 0; i < MAX_CONNS; i++) {
-		if (pfd[i].revents == 0 || (conns[i].state != CONN_ROUTER && conns[i].state != CONN_DEAF))
+	for (i = 0; i < npfd; i++)
+		if (pfd[i].revents != 0 && polled[i] != NULL && polled[i]->state == CONN_NEW && read_conn(polled[i], app_fd))
+			return true;
+	for (i = 0; i < npfd; i++) {
+		if (pfd[i].revents == 0 || polled[i] == NULL || (polled[i]->state != CONN_ROUTER && polled[i]->state != CONN_DEAF))
 			continue;
-		flush(&conns[i]);
-		if (read_conn(&conns[i], app_fd))
+		flush(polled[i]);
+		if (read_conn(polled[i], app_fd))
 			return true;
 	}
 	sweep(now);
