@@ -94,6 +94,20 @@ os_peer_uid(int fd, uid_t *uid)
 #endif
 }
 
+int
+os_peek_on(int fd)
+{
+#ifdef SO_PEEK_OFF
+	int offset = 0;
+
+	return setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof(offset));
+#else
+	(void)fd;
+	errno = ENOTSUP;
+	return -1;
+#endif
+}
+
 void
 os_die_with_parent(pid_t parent, int sig)
 {

@@ -31,6 +31,8 @@
 #define APP_ID		1		/* every request's id at the application */
 #define MIN_READ	4096		/* a block with less room is not read into */
 #define MAX_IOV		8
+#define PEEK_MAX	65536		/* a response that is longer is no longer only looked at */
+#define LEAVE_MAX	32768		/* bytes of one that are left in an idle worker's socket */
 #define MAX_FREE_BLOCKS	64		/* kept for reuse: 4 MB */
 #define MAX_FREE_REQUESTS 256
 #define LOST_MS		200		/* for the master to tell why a worker closed its connection */
@@ -1364,7 +1366,45 @@ request_connected_to(const struct worker *w, int fd)
 	return path_len >= name_len && path_len < sizeof(sun.sun_path) && memcmp(sun.sun_path + path_len - name_len, name, name_len) == 0;
 }
 
-/* Is this kept connection fit for another request? */
+/*
+ * Who takes bytes out of a Unix socket wakes, on Linux, a writer that sleeps in
+ * read() at the other end, because there is room again. An application that has
+ * just answered does sleep there, so the end of a response would wake it for
+ * nothing, and that costs more than anything we do with a request. Therefore we
+ * only look at a response, and take its end when the next request has been
+ * written: then the application is awake.
+ */
+static void
+take_out(struct link *l, size_t len)
+{
+	ssize_t n;
+
+	for (; len > 0; len -= (size_t)n) {
+		do
+			n = recv(l->fd, scratch, len < sizeof(scratch) ? len : sizeof(scratch), MSG_DONTWAIT);
+		while (n == -1 && errno == EINTR);
+		if (n <= 0)
+			break;
+	}
+	l->unread = 0;
+}
+
+void
+request_link(struct link *l, int fd)
+{
+	l->fd = fd;
+	l->unread = 0;
+	l->peeks = os_peek_on(fd) == 0;
+}
+
+void
+request_unlink(struct link *l)
+{
+	if (l->unread > 0)
+		take_out(l, l->unread);
+}
+
+/* Is this kept connection fit for another request? What is left of the last response lies before what this looks at. */
 static bool
 still_open(int fd)
 {
@@ -1377,24 +1417,32 @@ int
 request_begin(struct request *r, struct link *l, int64_t now_ms)
 {
 	bool moved = false;
+	int fd;
 
 	if (l->fd != -1 && !still_open(l->fd)) {
 		close(l->fd);
 		l->fd = -1;
+		l->unread = 0;
 		/* Some close after every response. Another one is on its way out, and its socket still takes what nobody will read. */
 		if (l->worker->nlinks == 1 && !l->worker->closes)
 			return 1;
 	}
 	if (l->fd == -1 && l->worker->forked)
 		return 1;		/* it serves one connection, and that is over */
-	if (l->fd == -1 && (l->fd = request_connect(l->worker)) == -1)
-		return errno == ECONNREFUSED || errno == ENOENT || errno == ECONNRESET || errno == EAGAIN ? 1 : -1;
+	if (l->fd == -1) {
+		if ((fd = request_connect(l->worker)) == -1)
+			return errno == ECONNREFUSED || errno == ENOENT || errno == ECONNRESET || errno == EAGAIN ? 1 : -1;
+		request_link(l, fd);
+	}
 	if (chain_write(&r->up, l->fd, &moved) == -1 && !moved) {
 		/* Not a byte went out: it closed in this very moment. */
 		close(l->fd);
 		l->fd = -1;
+		l->unread = 0;
 		return 1;
 	}
+	if (l->unread > 0)
+		take_out(l, l->unread);
 	memset(&r->app_reader, 0, sizeof(r->app_reader));
 	r->link = l;
 	r->pid = l->worker->pid;
@@ -1418,9 +1466,9 @@ log_slow(const struct request *r, int64_t now_ms)
 	    (long long)r->stdin_len, (long long)r->stdout_len);
 }
 
-/* END_REQUEST has come: the worker is free again. clean: nothing came behind it. */
+/* END_REQUEST has come: the worker is free again. clean: nothing came behind it. unread: bytes that have only been looked at. */
 static void
-app_ended(struct request *r, bool clean, int64_t now_ms)
+app_ended(struct request *r, bool clean, size_t unread, int64_t now_ms)
 {
 	struct link *l = r->link;
 
@@ -1428,8 +1476,11 @@ app_ended(struct request *r, bool clean, int64_t now_ms)
 	pool_served(r->pool, now_ms);
 	/* An answer before the whole request was taken, or rubbish after it: this connection is out of step. */
 	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited) {
+		take_out(l, unread);
 		close(l->fd);
 		l->fd = -1;
+	} else {
+		l->unread = (uint32_t)unread;
 	}
 	r->link = NULL;
 	chain_free(&r->up);
@@ -1485,7 +1536,7 @@ app_rubbish(struct request *r, int64_t now_ms)
 static bool
 app_read(struct request *r, int64_t now_ms)
 {
-	bool discard = r->web_fd == -1, ended = false;
+	bool discard = r->web_fd == -1, peek = !discard && r->link->peeks && r->stdout_len < PEEK_MAX, ended = false, clean;
 	uint8_t *buf = scratch;
 	size_t at, room = sizeof(scratch), len, limit;
 	struct fcgi_part part;
@@ -1505,8 +1556,13 @@ app_read(struct request *r, int64_t now_ms)
 			room = limit - r->down.len > MIN_READ ? limit - r->down.len : MIN_READ;
 	}
 	do
-		n = read(r->link->fd, buf, room);
+		n = recv(r->link->fd, buf, room, peek ? MSG_PEEK : 0);
 	while (n == -1 && errno == EINTR);
+	/* Something to read, and nothing to see: the other end has more ways to write than there are to look (MSG_OOB). */
+	if (n == -1 && peek && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		peek = false;
+		n = recv(r->link->fd, buf, room, 0);
+	}
 	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK) && !r->exited) {
 		chain_trim(&r->down);
 		return false;
@@ -1554,8 +1610,13 @@ app_read(struct request *r, int64_t now_ms)
 	}
 	if (!discard)
 		chain_trim(&r->down);
+	clean = ended && len == 0 && fcgi_at_boundary(&r->app_reader);
+	if (peek && !(clean && n <= LEAVE_MAX)) {
+		take_out(r->link, (size_t)n);
+		peek = false;
+	}
 	if (ended)
-		app_ended(r, len == 0 && fcgi_at_boundary(&r->app_reader), now_ms);
+		app_ended(r, clean, peek ? (size_t)n : 0, now_ms);
 	else if (got == -1)
 		app_rubbish(r, now_ms);
 	if (r->down.len > 0 || r->state == REQ_DRAIN)

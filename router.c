@@ -439,6 +439,7 @@ close_links(struct worker *w)
 		if (l->fd == -1 || l->request != NULL)
 			continue;
 		watch_remove(&l->slot);
+		request_unlink(l);
 		close(l->fd);
 		l->fd = -1;
 	}
@@ -518,6 +519,7 @@ give(struct worker *w)
 	h.line = w->errors.line;
 	h.error_fd = w->errors.fd;
 	/* Of several connections one goes along: a program that serves many takes new ones at any time. */
+	request_unlink(&w->links[0]);
 	h.link_fd = w->links[0].fd;
 	if (w->server != NULL)
 		server_release(w);
@@ -865,8 +867,10 @@ server_talk(struct server *s, int64_t now_ms)
 		worker_failed(w, message, now_ms);
 	}
 	for (w = s->workers; w != NULL; w = w->server_next)
-		if (w->forking && !w->errors.watched)
+		if (w->forking && w->errors.fd != -1 && !w->errors.watched) {
 			watch_errors(&w->errors);
+			request_link(&w->links[0], w->links[0].fd);
+		}
 	server_watch(s, now_ms);
 }
 
@@ -1231,7 +1235,7 @@ worker_handed(const struct handed *h)
 	if (w->forked && h->pid > 0)
 		w->pid = w->errors.pid = h->pid;
 	if (link_fd != -1 && w->links[0].fd == -1 && w->busy == 0 && request_connected_to(w, link_fd) && (w->state == WORKER_ELSEWHERE || w->state == WORKER_IDLE)) {
-		w->links[0].fd = link_fd;
+		request_link(&w->links[0], link_fd);
 		link_fd = -1;
 	}
 	take_errors(&w->errors, &error_fd, h->line);

@@ -630,6 +630,8 @@ struct link {
 	struct request	*request;	/* that it serves; NULL if idle or unconnected */
 	int		 fd;		/* -1: not connected; ours to close */
 	int		 slot;		/* in the router's poll set while its worker is leaving, -1 = not there */
+	bool		 peeks;		/* os_peek_on() has worked for fd */
+	uint32_t	 unread;	/* bytes of the last response that are known and still lie in fd; 0 while it serves */
 };
 
 struct worker {
@@ -1062,6 +1064,10 @@ void		 request_last(struct request *);
 void		 request_drop(struct request *, int64_t now_ms);
 /* Bring events and timer in line with the state; called after every handler. */
 void		 request_settle(struct request *, int64_t now_ms);
+/* This descriptor, a connection to its worker, is the link's from now on. */
+void		 request_link(struct link *, int fd);
+/* Take what lies in an idle link out of its socket: before it is closed or given away. */
+void		 request_unlink(struct link *);
 /* A new non-blocking connection to the worker's socket, or -1 with errno. */
 int		 request_connect(const struct worker *);
 /* Is this descriptor, of another router's, a connection to the worker's (its app server's) socket and nothing else? */
@@ -1162,6 +1168,8 @@ int	 os_pipe(int fd[2]);			/* close-on-exec */
 void	 os_pipe_room(int fd, int bytes);	/* how much it holds, where that can be said */
 int	 os_socketpair(int type, int sv[2]);	/* AF_UNIX, close-on-exec */
 int	 os_peer_uid(int fd, uid_t *);		/* of a connected Unix socket */
+/* From now on recv(MSG_PEEK) goes on where the last one ended. 0, or -1 with errno: there is no such thing. */
+int	 os_peek_on(int fd);
 /* A descriptor or -1 with errno; non-blocking, close-on-exec. */
 int	 os_accept(int fd);
 int	 os_socket(int family, int type);
