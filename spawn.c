@@ -760,7 +760,7 @@ stamp_file(uint64_t *stamp, const char *path, bool *is_dir)
 		off_t		 size;
 		struct timespec	 mtime, ctime;
 	} seen;
-	const uint8_t *p = (const uint8_t *)&seen;
+	const uint8_t *p;
 	struct stat st;
 	size_t i;
 
@@ -774,7 +774,7 @@ stamp_file(uint64_t *stamp, const char *path, bool *is_dir)
 		seen.mtime = st.st_mtim;
 		seen.ctime = st.st_ctim;
 	}
-	for (i = 0; i < sizeof(seen); i++)
+	for (p = (const uint8_t *)&seen, i = 0; i < sizeof(seen); i++)
 		*stamp = (*stamp ^ p[i]) * UINT64_C(1099511628211);
 }
 
