@@ -764,17 +764,24 @@ worker_failed(struct worker *w, const char *message, int64_t now_ms)
 static void
 worker_exited(struct worker *w, int status, int64_t now_ms)
 {
+	/* That of an app server ends with its connection, also when a client gave up its first request. */
+	bool expected = w->forked && WIFEXITED(status) && w->busy == 0 &&
+	    (w->state == WORKER_LEAVING || (w->state == WORKER_IDLE && w->requests > 0));
 	char reason[128];
 	struct request *r;
 	struct link *l;
 	int left;
 
 	finish_errors(&w->errors);
-	if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
+	if (expected && !w->retiring)
+		w->cause = END_CLOSED;
+	if (expected && status == 0)
+		log_debug("pool %s: worker %ld: exited after %llu requests", w->pool->name, (long)w->pid, (unsigned long long)w->requests);
+	else if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
 		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
 		    (unsigned long long)w->requests);
 	/* Ended by itself, at once, and before it served anybody: it could not start. */
-	if (w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && ended_by_itself(status) &&
+	if (!expected && w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && ended_by_itself(status) &&
 	    now_ms - w->idle_ms < START_MS) {
 		snprintf(reason, sizeof(reason), CANNOT_START "start: %s", log_wait_status(status));
 		pool_failed(w, reason, now_ms);
