@@ -431,6 +431,10 @@ fork_worker(struct conn *c, int app_fd)
 	}
 	close(idle_fd);
 	setpgid(w->pid, w->pid);	/* whoever of the two is first */
+	/* Before anybody is told: when the worker closes its connection, no copy of ours may keep it open. */
+	close(c->fd);
+	close(c->passed_fd);
+	c->fd = c->passed_fd = -1;
 	w->next = workers;
 	workers = w;
 	tell(router, FS_FORKED, w->number, w->pid, 0, "");
@@ -635,7 +639,8 @@ sweep(int64_t now)
 				end_worker(w, now);
 			}
 		drop_queue(&conns[i]);
-		close(conns[i].fd);
+		if (conns[i].fd != -1)
+			close(conns[i].fd);
 		if (conns[i].passed_fd != -1)
 			close(conns[i].passed_fd);
 		conns[i].state = CONN_FREE;
