@@ -20,6 +20,7 @@
 #define WORKER_HASH	4096		/* a power of two */
 #define AHEAD_MAX	8		/* workers that nobody waits for start so many at a time */
 #define DOUBT_MS	100		/* a worker that closed its connection is back by then, or has exited */
+#define ONCE_MAX	2		/* so many workers that leave after a request are a habit, one may be an accident */
 #define BACKOFF_MIN_MS	100
 #define BACKOFF_MAX_MS	10000
 #define BACKOFF_FORGET_MS 60000		/* so long after the last failed start, the next one counts as the first */
@@ -650,13 +651,21 @@ void
 pool_put(struct link *l, bool served, int64_t now_ms)
 {
 	struct worker *w = l->worker;
+	struct pool_app *a = &w->pool->apps[w->app];
 	int max = w->pool->conf->max_requests;
 
 	if (served) {
 		w->requests++;
-		w->pool->apps[w->app].backoff_ms = 0;
+		a->backoff_ms = 0;
 		if (max != 0 && w->requests >= (uint64_t)max)
 			set_retiring(w, END_MAX_REQUESTS);
+		if (w->requests > 1)
+			a->once = 0;
+		/* It is about to close: a second request would still find the connection open, and be lost. */
+		if (w->forked && a->once >= ONCE_MAX && l->fd != -1) {
+			close(l->fd);
+			l->fd = -1;
+		}
 	}
 	link_freed(l, now_ms);
 }

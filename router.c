@@ -786,6 +786,10 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 		snprintf(reason, sizeof(reason), CANNOT_START "start: %s", log_wait_status(status));
 		pool_failed(w, reason, now_ms);
 	}
+	/* Ended by itself, at once, and after it served one: a program that does not keep connections, whatever it is asked for. */
+	if (w->forked && w->requests == 1 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && WIFEXITED(status) &&
+	    now_ms - w->idle_ms < START_MS)
+		w->pool->apps[w->app].once++;
 	close_links(w);
 	nworkers--;
 	/* The worker goes with its last request, so it is not looked at after that. */

@@ -679,6 +679,7 @@ struct pool_app {
 	int		 queued;
 	int		 starting;	/* workers that will be idle soon */
 	int		 alive;		/* workers that will serve again: starting, idle, busy or leaving */
+	int		 once;		/* forked workers in a row that have closed their one connection after their first response */
 	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
 	int64_t		 retry_ms;	/* no start before this time */
 	char		 reason[TEXT_LEN + 32];	/* the message, why the last start failed */

@@ -3,7 +3,7 @@
 # process of their own.
 . "${0%/*}/lib.sh"
 perl -MFCGI -e 1 2>/dev/null || skip_all "no FCGI.pm"
-plan 53
+plan 54
 
 mkdir -m 1777 "$tmp/notes"
 
@@ -268,6 +268,9 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
 done >"$tmp/b" 2>"$tmp/err"
 is "$(grep -c '^raw' "$tmp/b") $(sort -u "$tmp/b" | grep -c .)" '10 10' "the next ten have a worker each" || diag "$(cat "$tmp/err")"
 passes "its accept() says that there are no more, and it leaves in its own way" wait_for_log 'pool raw-on: worker [0-9]+: stderr: no more: error'
+# By now zfpm knows its way: it does not give such a worker a second request in the moment before it closes.
+body raw-on -n 30 -K >"$tmp/b" 2>"$tmp/err"
+is "$(grep -c '^raw' "$tmp/b") $(sort -u "$tmp/b" | grep -c .)" '30 30' "so have thirty without a pause" || diag "$(cat "$tmp/err")"
 is "$(grep -c 'pool raw-on: app server [0-9]*: ready' "$tmp/zfpm.log")" 1 "all from one app server"
 
 if perl -MCGI::Fast -e 1 2>/dev/null; then
