@@ -833,14 +833,21 @@ fail_forking(struct server *s, const char *message, int64_t now_ms)
 	}
 }
 
-/* It does what it must not, or not what it must. message: to those who wait for it. */
+/* Have it killed. message: to those who wait for what it was to fork; NULL: they wait for another one. */
+static void
+server_end(struct server *s, const char *message, int64_t now_ms)
+{
+	server_close(s, SERVER_FAILED, now_ms);
+	tell_master_server(s);
+	fail_forking(s, message, now_ms);
+}
+
+/* It does what it must not, or not what it must. */
 static void
 server_fail(struct server *s, const char *message, int64_t now_ms)
 {
 	log_warnx("pool %s: app server %ld: %s", s->pool->name, (long)s->pid, message);
-	server_close(s, SERVER_FAILED, now_ms);
-	tell_master_server(s);
-	fail_forking(s, message, now_ms);
+	server_end(s, message, now_ms);
 }
 
 /* Nobody else is at the other end any more: this is how a connection fails then. */
@@ -998,6 +1005,12 @@ server_overdue(struct server *s, int64_t now_ms)
 
 	if (s->state == SERVER_FAILED)
 		return;
+	if (s->state == SERVER_LOST && s->ready) {
+		log_warnx("pool %s: app server %ld: has closed its connection, and not ended within %.1fs; killed", s->pool->name, (long)s->pid,
+		    (double)SERVER_LOST_MS / 1000);
+		server_end(s, NULL, now_ms);
+		return;
+	}
 	if (s->state == SERVER_LOST)
 		snprintf(message, sizeof(message), CANNOT_START "start: its fork server is not there: it was not loaded (needs 'fork_server off'), or has failed");
 	else
@@ -1022,9 +1035,7 @@ worker_overdue(struct worker *w, int64_t now_ms)
 	}
 	log_warnx("pool %s: app server %ld: did not end worker %ld within %.1fs; killed, with all of its session", s->pool->name, (long)s->pid,
 	    (long)w->pid, seconds);
-	server_close(s, SERVER_FAILED, now_ms);
-	tell_master_server(s);
-	fail_forking(s, NULL, now_ms);		/* another one can have them */
+	server_end(s, NULL, now_ms);
 }
 
 /* The master tells of an app server: a new one, with its error pipe, or one that an earlier router knew. */
