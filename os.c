@@ -314,15 +314,19 @@ os_watch_remove(int watch, int fd)
 }
 
 int
-os_watch_ready(int watch, void **data, int n)
+os_watch_ready(int watch, void **data, short *revents, int n)
 {
 	struct epoll_event ev[64];
 	int i, got;
 
 	if ((got = epoll_wait(watch, ev, n < 64 ? n : 64, 0)) == -1)
 		return 0;
-	for (i = 0; i < got; i++)
+	for (i = 0; i < got; i++) {
 		data[i] = ev[i].data.ptr;
+		if (revents != NULL)
+			revents[i] = (short)((ev[i].events & EPOLLIN ? POLLIN : 0) | (ev[i].events & EPOLLERR ? POLLERR : 0) |
+			    (ev[i].events & EPOLLHUP ? POLLHUP : 0));
+	}
 	return got;
 }
 #else
@@ -379,7 +383,7 @@ os_watch_remove(int watch, int fd)
 }
 
 int
-os_watch_ready(int watch, void **data, int n)
+os_watch_ready(int watch, void **data, short *revents, int n)
 {
 	int i, got = 0;
 
@@ -387,8 +391,11 @@ os_watch_ready(int watch, void **data, int n)
 	if (poll(watch_fds, (nfds_t)watch_len, 0) <= 0)
 		return 0;
 	for (i = 0; i < watch_len && got < n; i++)
-		if (watch_fds[i].revents != 0)
+		if (watch_fds[i].revents != 0) {
+			if (revents != NULL)
+				revents[got] = watch_fds[i].revents;
 			data[got++] = watch_data[i];
+		}
 	return got;
 }
 #endif

@@ -960,6 +960,7 @@ struct request {
 	/* server side */
 	int		 web_fd;	/* ours to close; -1 when the web server is gone */
 	int		 web_slot;	/* in the router's poll set, -1 = not there */
+	bool		 web_watched;	/* it is in the router's os_watch of web servers' connections instead */
 	short		 web_events;	/* what to poll it for */
 	const struct conf_listen *listen;
 	bool		 web_eof;	/* it sends no more, but may still read */
@@ -1197,13 +1198,14 @@ int	 os_notify_reloading(void);
 int64_t	 os_watchdog_ms(void);
 
 /*
- * Descriptors that seldom have anything to say (the workers' error pipes), kept
- * out of the poll set: os_watch_open() gives one descriptor to poll for all of
+ * Descriptors of which few at a time have anything to say (the workers' error pipes,
+ * the web servers' connections), kept out of the poll set: os_watch_open() gives one descriptor to poll for all of
  * them, or -1 where there is none: then ask os_watch_ready() once a second.
  */
 int	 os_watch_open(void);
 int	 os_watch_add(int watch, int fd, void *data);		/* 0 or -1 with errno */
 void	 os_watch_remove(int watch, int fd);
-int	 os_watch_ready(int watch, void **data, int n);		/* how many can be read; their data */
+/* How many can be read, or have ended; their data, and what poll() would say of them (revents may be NULL). */
+int	 os_watch_ready(int watch, void **data, short *revents, int n);
 
 #endif
