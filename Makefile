@@ -46,7 +46,7 @@ mod_zfpm.so: mod_zfpm.c fcgi.c fcgi.h
 # The tests' own programs; each is one file of t/ and fcgi.c. Moved into place whole: tests may be running.
 tests:
 	@mkdir -p t/bin; for c in t/*.c; do b=t/bin/$$(basename $$c .c); \
-	[ -e $$b ] && [ -z "$$(find $$c t/*.h fcgi.c fcgi.h -newer $$b)" ] && continue; \
+	[ -e $$b ] && [ -z "$$(find $$c t/*.h fcgi.c *.h -newer $$b)" ] && continue; \
 	$(CC) -D_GNU_SOURCE -std=c11 $(WARN) $(CFLAGS) $(LDFLAGS) -I. -o $$b.$$$$ $$c fcgi.c -pthread && mv $$b.$$$$ $$b || exit 1; done
 
 install: all

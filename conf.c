@@ -2526,39 +2526,21 @@ warn_of_listen(const struct conf_listen *l)
 			    net->family == AF_INET6 ? "::/0" : "0.0.0.0/0");
 }
 
-/*
- * An app server is not replaced for a file at a path that is wrong. One that may come later is no mistake, and every
- * path is told of once, not for each pool.
- */
+/* An app server is not replaced for a file at a path that is wrong; but one that may come later is no mistake. */
 static void
-warn_of_watch(const struct conf *conf, const struct conf_app *app)
+warn_of_watch(const struct conf_app *app)
 {
-	const struct conf_pool *pool;
-	char path[PATH_MAX], **watch;
-	bool seen_outside;
 	struct stat st;
-	int i, j;
+	char **watch;
 
-	for (watch = app->watch; watch != NULL && *watch != NULL; watch++) {
-		for (i = 0, seen_outside = false; i < conf->npools; i++) {
-			pool = conf->pools[i];
-			for (j = 0; j < pool->napps && pool->apps[j] != app; j++)
-				;
-			if (j == pool->napps || (pool->chroot == NULL ? seen_outside : !is_fixed(pool, pool->chroot)))
-				continue;
-			seen_outside |= pool->chroot == NULL;
-			snprintf(path, sizeof(path), "%s%s", pool->chroot != NULL ? pool->chroot : "", *watch);
-			if (stat(path, &st) == 0)
-				continue;
-			warn_at(app->file, app->line, "app %s: watch: %s: %s (pool %s)", app->name, path, strerror(errno), pool->name);
-			break;
-		}
-	}
+	for (watch = app->watch; watch != NULL && *watch != NULL; watch++)
+		if (stat(*watch, &st) == -1)
+			warn_at(app->file, app->line, "app %s: watch: %s: %s", app->name, *watch, strerror(errno));
 }
 
 /* What is right, but hardly meant so. */
 static void
-warn_of_app(const struct conf *conf, const struct app_draft *draft)
+warn_of_app(const struct app_draft *draft)
 {
 	const struct conf_app *app = &draft->app;
 	const struct conf_env *e;
@@ -2574,7 +2556,7 @@ warn_of_app(const struct conf *conf, const struct app_draft *draft)
 		if (strcmp(e->name, "PHP_FCGI_CHILDREN") == 0 && strcmp(e->value, "0") != 0)
 			warn_at(app->file, app->line, "app %s: env: %s: with 'fork_server on' zfpm has the workers forked, not PHP",
 			    app->name, e->name);
-	warn_of_watch(conf, app);
+	warn_of_watch(app);
 }
 
 /* All names that match b match a, which stands before it. */
@@ -2666,6 +2648,6 @@ conf_summary(const struct conf *conf)
 	for (l = conf->listens; l != NULL; l = l->next)
 		warn_of_listen(l);
 	for (i = 0; i < conf->napps; i++)
-		warn_of_app(conf, (const struct app_draft *)conf->apps[i]);
+		warn_of_app((const struct app_draft *)conf->apps[i]);
 	warn_of_pools(conf);
 }

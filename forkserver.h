@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-#define FS_VERSION	1
+#define FS_VERSION	1	/* app servers outlive an upgrade of zfpm: the next version has to understand this one as well */
 #define FS_TEXT_LEN	128
 
 /*

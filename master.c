@@ -1171,7 +1171,7 @@ router_exited(struct router *r, int status, int64_t now_ms)
 
 /* ---- app servers ------------------------------------------------------------------------------------ */
 
-/* The stamps of some apps, for a second: all pools without a chroot see the same files. */
+/* The stamps of some apps, for a second. */
 static struct {
 	const struct conf_app *app;
 	int64_t		 ms;
@@ -1191,12 +1191,13 @@ stamp_of(const struct proc *s)
 	size_t i = ((uintptr_t)app >> 4) % (sizeof(stamps) / sizeof(stamps[0]));
 	int64_t now_ms = os_now_ms();
 
+	/* A chroot is a tenant's: root looks at nothing in there. */
 	if (s->pool->chroot != NULL)
-		return spawn_stamp(s->pool, app, s->name);
+		return 0;
 	if (stamps[i].app != app || now_ms - stamps[i].ms >= STAMP_MS) {
 		stamps[i].app = app;
 		stamps[i].ms = now_ms;
-		stamps[i].stamp = spawn_stamp(s->pool, app, s->name);
+		stamps[i].stamp = spawn_stamp(app);
 	}
 	return stamps[i].stamp;
 }
@@ -1468,7 +1469,10 @@ router_read(struct router *r, int64_t now_ms)
 				forked_ended(p, msg.value, now_ms);
 			break;
 		case MSG_END_SERVER:
-			if ((p = server_by_number(msg.server)) != NULL && (r == current || r->told))
+			if ((p = server_by_number(msg.server)) == NULL || (r != current && !r->told))
+				break;
+			p->stale = true;
+			if (msg.value != 0)
 				proc_kill(p);
 			break;
 		case MSG_GIVE:

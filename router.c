@@ -445,15 +445,16 @@ tell_master_ended(const struct worker *w, int status)
 	send_master(&msg);
 }
 
-/* An app server has to go, at once. */
+/* An app server forks no more; with kill, it has to go, at once. */
 static void
-tell_master_server(const struct server *s)
+tell_master_server(const struct server *s, bool kill)
 {
 	struct msg msg;
 
 	memset(&msg, 0, sizeof(msg));
 	msg.type = MSG_END_SERVER;
 	msg.server = s->number;
+	msg.value = kill;
 	send_master(&msg);
 }
 
@@ -843,7 +844,10 @@ server_close(struct server *s, enum server_state state, int64_t now_ms)
 	if (s->fd != -1)
 		close(s->fd);
 	s->fd = -1;
-	timeout_arm(&s->timer, state == SERVER_LOST ? now_ms + SERVER_LOST_MS : 0);
+	if (state == SERVER_LOST)
+		timeout_arm(&s->timer, now_ms + SERVER_LOST_MS);
+	else
+		timeout_disarm(&s->timer);
 }
 
 static void
@@ -865,7 +869,7 @@ static void
 server_end(struct server *s, const char *message, int64_t now_ms)
 {
 	server_close(s, SERVER_FAILED, now_ms);
-	tell_master_server(s);
+	tell_master_server(s, true);
 	fail_forking(s, message, now_ms);
 }
 
@@ -925,7 +929,10 @@ server_arm(struct server *s, int64_t now_ms)
 {
 	if (s->state == SERVER_LOST || s->state == SERVER_FAILED)
 		return;			/* another time is running, or none any more */
-	timeout_arm(&s->timer, s->forking > 0 || s->state == SERVER_STARTING ? now_ms + s->pool->conf->timeout_ms[TIMEOUT_START] : 0);
+	if (s->forking > 0 || s->state == SERVER_STARTING)
+		timeout_arm(&s->timer, now_ms + s->pool->conf->timeout_ms[TIMEOUT_START]);
+	else
+		timeout_disarm(&s->timer);
 }
 
 /* The master has granted a worker of ours: have it forked. */
@@ -986,6 +993,8 @@ server_said(struct server *s, const struct fs_msg *msg, int64_t now_ms)
 			return "failed to fork a worker that nobody asked for";
 		snprintf(message, sizeof(message), CANNOT_START "%s: %s", msg->text[0] != '\0' ? msg->text : "fork", strerror(msg->value));
 		log_warnx("pool %s: app server %ld: %s", s->pool->name, (long)s->pid, message);
+		if (msg->value == ECANCELED)	/* somebody has told it to end */
+			tell_master_server(s, false);
 		tell_master_ended(w, 0);
 		worker_failed(w, message, now_ms);
 		server_arm(s, now_ms);
@@ -1093,8 +1102,12 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 	char message[TEXT_LEN + 64];
 	struct pool *p = s->pool;
 	struct worker *w;
-	/* Somebody else did it; with status 0 on SIGTERM, for its accept() never returns. */
-	bool told = !ended_by_itself(msg->value) || (WIFEXITED(msg->value) && WEXITSTATUS(msg->value) == 0);
+	/*
+	 * Somebody else has ended it (on SIGTERM with status 0, for its accept() never returns), which is no fault of the
+	 * program's: another one is asked for what it had still to fork. Not so one that ends at once: it might always.
+	 */
+	bool again = s->ready && now_ms - s->start_ms >= START_MS &&
+	    (!ended_by_itself(msg->value) || (WIFEXITED(msg->value) && WEXITSTATUS(msg->value) == 0));
 
 	finish_errors(&s->errors);
 	if (msg->text[0] != '\0')
@@ -1106,7 +1119,7 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 	/* The master has forgotten its workers already. How they ended nobody knows; what they have answered counts. */
 	while ((w = s->workers) != NULL) {
 		if (w->forking) {
-			worker_failed(w, s->ready && told ? NULL : message, now_ms);	/* no fault of the program's: another one is asked */
+			worker_failed(w, again ? NULL : message, now_ms);
 			continue;
 		}
 		finish_errors(&w->errors);

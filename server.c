@@ -213,10 +213,17 @@ say(const struct server *s, enum fs_type type, const struct worker *w, int value
 static int
 begin(struct server *s)
 {
+	int error;
+
 	if ((s->fd = connect_to(s)) == -1)
 		return -1;
-	if (say(s, FS_HELLO, NULL, FS_VERSION) == -1)
+	if (say(s, FS_HELLO, NULL, FS_VERSION) == -1) {
+		error = errno;
+		close(s->fd);
+		s->fd = -1;
+		errno = error;
 		return -1;
+	}
 	s->state = SERVER_STARTING;
 	return 0;
 }
@@ -263,7 +270,7 @@ server_flush(struct server *s, struct worker **which)
 	if (s->state == SERVER_LOST || s->state == SERVER_FAILED)
 		return 0;
 	if (s->state == SERVER_NEW && begin(s) == -1)
-		return -1;
+		return errno == EAGAIN ? 0 : -1;	/* more wait for it than it has taken: when there is something to say again */
 	s->full = false;
 	for (w = s->workers; w != NULL; w = w->server_next) {
 		*which = w;

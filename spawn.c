@@ -36,7 +36,7 @@
 #define ERROR_LOG_MS	10000	/* a pool's error_log that can not be used is told of that often */
 #define MAX_LINKS	16	/* symbolic links on the way to an error_log */
 #define BACKLOG_MORE	16	/* connections that a worker has not accepted yet, beside its `connections` */
-#define MAX_WATCHED	1000	/* files of a directory that are looked at: whose it is, nobody knows */
+#define MAX_WATCHED	1000	/* files of a directory that are looked at */
 #define SERVER_BACKLOG	4096	/* the same of an app server: workers that it has not forked yet */
 
 static struct rlimit	nofile_before;	/* what zfpm was started with: the applications' limit */
@@ -778,26 +778,24 @@ stamp_file(uint64_t *stamp, const char *path, bool *is_dir)
 		*stamp = (*stamp ^ p[i]) * UINT64_C(1099511628211);
 }
 
-/* The same for a path as the pool sees it; of a directory, for what is directly in it too, whatever the order. */
+/* The same for a path; of a directory, for what is directly in it too, whatever the order. */
 static void
-stamp_path(uint64_t *stamp, const char *root, const char *path)
+stamp_path(uint64_t *stamp, const char *path)
 {
-	char full[2 * PATH_MAX], entry[2 * PATH_MAX + NAME_MAX + 2];
+	char entry[PATH_MAX + NAME_MAX + 2];
 	uint64_t one, all = 0;
 	struct dirent *d;
 	bool is_dir;
 	DIR *dir;
 	int n = 0;
 
-	if ((size_t)snprintf(full, sizeof(full), "%s%s", root, path) >= sizeof(full))
-		return;
-	stamp_file(stamp, full, &is_dir);
-	if (!is_dir || (dir = opendir(full)) == NULL)
+	stamp_file(stamp, path, &is_dir);
+	if (!is_dir || (dir = opendir(path)) == NULL)
 		return;
 	while (n++ < MAX_WATCHED && (d = readdir(dir)) != NULL) {
 		if (d->d_name[0] == '.')
 			continue;
-		snprintf(entry, sizeof(entry), "%s/%s", full, d->d_name);
+		snprintf(entry, sizeof(entry), "%s/%s", path, d->d_name);
 		one = UINT64_C(14695981039346656037);
 		stamp_file(&one, entry, &is_dir);
 		all += one;
@@ -807,20 +805,15 @@ stamp_path(uint64_t *stamp, const char *root, const char *path)
 }
 
 uint64_t
-spawn_stamp(const struct conf_pool *pool, const struct conf_app *app, const char *name)
+spawn_stamp(const struct conf_app *app)
 {
 	uint64_t stamp = UINT64_C(14695981039346656037);
-	char root[PATH_MAX] = "", **path;	/* of an app with fork_server */
+	char **path;
 
-	if (pool->chroot != NULL) {
-		snprintf(root, sizeof(root), "%s", pool->chroot);
-		if (pool->star != -1 && conf_expand(root, sizeof(root), pool->chroot, pool, name) == -1)
-			root[0] = '\0';
-	}
-	stamp_path(&stamp, root, app->argv[0]);
-	stamp_path(&stamp, root, app->library);
+	stamp_path(&stamp, app->argv[0]);
+	stamp_path(&stamp, app->library);
 	for (path = app->watch; path != NULL && *path != NULL; path++)
-		stamp_path(&stamp, root, *path);
+		stamp_path(&stamp, *path);
 	return stamp;
 }
 

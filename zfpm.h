@@ -203,7 +203,7 @@ enum msg_type {
 	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle. Again: the successor takes nothing, MSG_HANDOVER once more */
 	MSG_GIVE,		/* worker: it is idle; its descriptors are on their way to the successor */
 	MSG_ENDED,		/* worker of an app server, value: its wait status, as the app server says */
-	MSG_END_SERVER,		/* server: it does not do what it should: SIGKILL for all of its session */
+	MSG_END_SERVER,		/* server: it forks no more. value 1: nor does it do what it should: SIGKILL for all of its session */
 	/* master to router */
 	MSG_PING,
 	MSG_STARTED,		/* worker, pid, and the read end of its error pipe as descriptor */
@@ -487,8 +487,8 @@ void	 spawn_init(uid_t router_uid, gid_t router_gid, bool guarded);
 int	 spawn_worker(const struct conf *, const struct conf_pool *, const struct conf_app *,
 	    const char *pool_name, const char *socket_path, struct spawned *, struct spawn_error *err);
 
-/* A number for the state of all files that an app server was made from: its program, the library, and what `watch` names, as the pool sees them. */
-uint64_t spawn_stamp(const struct conf_pool *, const struct conf_app *, const char *pool_name);
+/* A number for the state of all files that an app server was made from: its program, the library, and what `watch` names. */
+uint64_t spawn_stamp(const struct conf_app *);
 
 /*
  * Find the user of a pool, group and uid checked against what may ever run

@@ -327,16 +327,17 @@ like "$(check)" "^zfpm\.conf:4: app mine: command: bin/mine: is owned by uid $(i
 # ---- the example
 
 sed "s|/etc/zfpm|$tmp|; s|alice|$user|; s|www-data|nogroup|; s|/usr/bin/php-cgi|/bin/sh|" "$top/zfpm.conf.example" >zfpm.conf
+echo "fork_server_library $bin/zfpm-forkserver.so" >>zfpm.conf
 mkdir pools.d
-is "$(check)" "zfpm.conf: ok: 1 pool, 1 app, 1 listen
+is "$(check)" "zfpm.conf: ok: 1 pool, 1 app (1 with a fork server), 1 listen
 listen /run/zfpm/zfpm.sock: group nogroup, mode 0660, key
 control /run/zfpm/control
-app php: /bin/sh, 1 pool" 'zfpm.conf.example works once the names are in it'
+app php: /bin/sh, fork server, 1 pool" 'zfpm.conf.example works once the names are in it'
 # Not every machine has its cgroups, and a directory for logs.
 sed -E -i '/cgroup/d; s|/var/log/zfpm|/run|
     s/^# *(listen|control|router_user|log|log_level|max_workers|min_uid|timeout|max_queue|pool|user|app|env|\}) ?/\1 /
-    s/^(	)# /\1/; s/^#	/	/' zfpm.conf
-is "$(check | sed -n 1p)" 'zfpm.conf: ok: 2 pools (1 pattern), 1 app, 2 listens' 'and so does all that is a comment in it'
+    s/^(	)# /\1/; s/^#	/	/; s|/usr/local/bin/django-fcgi|/bin/sh|' zfpm.conf
+is "$(check | sed -n 1p)" 'zfpm.conf: ok: 2 pools (1 pattern), 2 apps (1 with a fork server), 2 listens' 'and so does all that is a comment in it'
 
 # ---- very many
 

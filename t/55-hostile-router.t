@@ -48,11 +48,11 @@ wrong='asked for a worker that it can not have'
 {
 	caught 'sent an unknown message' "a type that does not exist" type=99
 	caught 'sent an unknown message' "type 0" type=0
-	caught 'sent an unknown message' "a message of the master's" type=6 worker=1
+	caught 'sent an unknown message' "a message of the master's" type=8 worker=1
 	caught 'let go of everything' "the answer to a handover that nobody asked for" type=4
 	caught 'gave a worker away' "a worker for a next router that is not there" type=5 worker=1
-	caught 'sent a message of a wrong size' "a message that is too short" type=1 size=279
-	caught 'sent a message of a wrong size' "a message that is too long" type=1 size=281
+	caught 'sent a message of a wrong size' "a message that is too short" type=1 size=283
+	caught 'sent a message of a wrong size' "a message that is too long" type=1 size=285
 	caught 'sent a descriptor' "a descriptor" type=1 descriptor
 	caught "$wrong" "a pool that does not exist" $spawn pool=99 text=first
 	caught "$wrong" "a pool under another's name" $spawn pool=0 text=second
