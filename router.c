@@ -30,6 +30,7 @@
 #define START_MS	1000	/* a worker that ends so soon without having served has failed to start */
 #define PAUSE_MS	100	/* without a descriptor for it, accepting is tried again after that */
 #define PAUSE_LOG_MS	10000	/* and logged that often */
+#define WATCH_FROM	32		/* with more connections than these, idle ones are watched apart: poll() of so many costs less */
 #define WATCH_MS	1000	/* how often error pipes are asked where they can not be polled at once */
 #define LINE_MS		1000	/* in this time a worker may log ... */
 #define LINES_MAX	200	/* ... so many lines; what it says beyond waits in its pipe */
@@ -201,13 +202,14 @@ successor_lost(void)
 
 /*
  * Most connections from web servers are idle at any time, and poll() looks at every one of its set: with 1,000 of them
- * that takes more than all else we do for a request. So they are watched apart, from their first idle moment on, and
- * with the same events until the end of a request, unless one has to wait for room: that one is polled until it is idle.
+ * that takes more than all else we do for a request. So, when there are many, they are watched apart, from an idle
+ * moment on, and with the same events until the end of a request, unless one has to wait for room: that one is polled
+ * until it is idle.
  */
 static void
 sync_web_watch(struct request *r, bool web)
 {
-	bool in = web && r->web_events == POLLIN && (r->web_watched || r->state == REQ_IDLE);
+	bool in = web && r->web_events == POLLIN && (r->web_watched || (r->state == REQ_IDLE && info.connections > WATCH_FROM));
 
 	if (in == r->web_watched || webs_fd == -1)
 		return;
