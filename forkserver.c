@@ -39,7 +39,6 @@
 
 #define LISTEN_FD	0	/* where a FastCGI application finds its socket */
 #define MAX_CONNS	32	/* routers, and workers' connections whose FS_FORK has not come: both are few */
-#define MAX_MESSAGES	32	/* read from one router before the others have their turn */
 #define FIRST_MS	5000	/* for the first message of a connection */
 #define PAUSE_MS	100	/* after an accept() that failed for want of descriptors or memory */
 #define STOP_MS		5000	/* how long to wait, at the end, for routers that do not read */
@@ -567,11 +566,8 @@ take_descriptors(struct conn *c, struct msghdr *mh)
 	}
 }
 
-/*
- * Read a message and no byte more: what follows FS_FORK is the worker's. 1: it is complete, 0: it is not, or the
- * connection is over.
- */
-static int
+/* Read on in a message, and no byte more: what follows FS_FORK is the worker's. True: it is complete. */
+static bool
 read_message(struct conn *c)
 {
 	union {
@@ -591,32 +587,33 @@ read_message(struct conn *c)
 	mh.msg_controllen = sizeof(control.buf);
 	n = recvmsg(c->fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-		return 0;
+		return false;
 	if (n <= 0) {
 		c->state = CONN_OVER;
-		return 0;
+		return false;
 	}
 	take_descriptors(c, &mh);
 	c->in_len += (size_t)n;
 	return c->in_len == sizeof(c->in);
 }
 
-/* Read what has come. Returns true in a child, which is a worker then. */
+/*
+ * Read one message, if a whole one has come. Never two in one turn: before the second the router may have sent an FS_FORK
+ * that this turn does not see, and it may speak of that worker. Returns true in a child, which is a worker then.
+ */
 static bool
 read_conn(struct conn *c, int app_fd)
 {
-	int i;
-
 	/* As long as a router takes no answers it is not asked for more that want some. */
-	for (i = 0; i < MAX_MESSAGES && c->out == NULL && c->state != CONN_OVER && read_message(c) == 1; i++) {
-		hear(c, app_fd);
-		if (role != ROLE_SERVER)
-			return true;
-		c->in_len = 0;
-		if (c->passed_fd != -1 && c->state != CONN_OVER) {
-			close(c->passed_fd);
-			c->passed_fd = -1;
-		}
+	if (c->out != NULL || c->state == CONN_OVER || !read_message(c))
+		return false;
+	hear(c, app_fd);
+	if (role != ROLE_SERVER)
+		return true;
+	c->in_len = 0;
+	if (c->passed_fd != -1) {
+		close(c->passed_fd);
+		c->passed_fd = -1;
 	}
 	return false;
 }
