@@ -4,7 +4,7 @@
 # reason or is shown the door, and nobody else notices.
 # shellcheck disable=SC2016 # the scripts are PHP's and Perl's
 . "${0%/*}/lib.sh"
-plan 62
+plan 63
 
 lib=$top/zfpm-forkserver.so
 app_lib=$lib
@@ -215,6 +215,8 @@ run_app plain <<-\END
 	release 1 2
 	release 1 3
 	release 1 4
+	adopt 1 99
+	skip 1 1
 	end 4
 	gone 4
 	fork 1 5
@@ -249,7 +251,6 @@ run_app plain <<-\END
 	line 1
 	text 1 hang
 	signal TERM
-	signal CONT
 	fork 1 3
 	get 1
 	end 2
@@ -382,13 +383,17 @@ run_app plain <<-\END
 	router 1
 	skip 1 1
 	fork 1 1
+	get 1
 	fork 1 6 1 1
+	get 1
 	fork 1 2 0
+	get 1
 	fork 1 3 2
+	get 1
 	fork 1 4 3
+	get 1
 	ended 2
 	ended 3
-	get 1 5
 	text 1 one
 	line 1
 	connect 2
@@ -402,13 +407,13 @@ run_app plain <<-\END
 	trickle 3 KILL 1
 	closed 3
 END
-is "$(lines '2,$p')" 'ended
-ended
-FORKED 1
+is "$(lines '2,$p')" 'FORKED 1
 FAILED 1 EEXIST worker
 FAILED 2 EBADF descriptor
 FAILED 3 EMFILE descriptor
 FAILED 4 EMFILE descriptor
+ended
+ended
 one
 closed
 READY
@@ -418,18 +423,13 @@ closed' "a number that is taken, a descriptor that is missing or too much fail; 
 run_app plain <<-\END
 	router 1
 	fork 1 1
-	fork 1 2
 	text 1 one
-	text 2 two
 	line 1
-	line 2
-	get 1 3
+	get 1 2
 END
 is "$(lines '2,$p')" 'one
-two
 READY
-FORKED 1
-FORKED 2' "a router need not wait for FS_READY, nor for FS_FORKED before it writes to the worker"
+FORKED 1' "a router need not wait for FS_READY, nor for FS_FORKED before it writes to the worker"
 
 run_app plain <<-\END
 	router 1
@@ -438,28 +438,57 @@ run_app plain <<-\END
 	skip 2 1
 	fork 1 1
 	skip 1 1
-	repeat 400 adopt 1 1000#
+	flood 1
 	end 1
 	gone 1
 	fork 2 2
 	get 2
 	text 2 two
 	line 2
-	get 1 401
-	repeat 400 adopt 1 1000#
+	drain 1
+	flood 1
 	fork 1 3
-	close 1
-	gone 3
+	end 3
 	text 2 two
 	line 2
 	end 2
 	get 2
+	drain 1
 END
-is "$(lines '2,$p' | grep -v UNKNOWN) $(lines '2,$p' | grep -c UNKNOWN)" 'FORKED 2
+is "$(lines '2,$p')" 'FORKED 2
 two
 EXITED 1 exit 0
 two
-EXITED 2 exit 0 400' "a router that does not read gets all when it does, the end of its worker too; nobody else waits"
+EXITED 2 exit 0
+FORKED 3
+EXITED 3 exit 0' "a router that does not read gets all when it does, the end of its worker too; nobody else waits"
+
+run_app plain <<-\END
+	router 1 1 1 100
+	router 2
+	skip 2 1
+	fork 1 1
+	fork 2 2
+	skip 2 1
+	text 1 one
+	line 1
+	release 1 1
+	flood 1
+	close 1
+	text 1 one
+	line 1
+	adopt 2 1
+	adopt 2 99
+	skip 2 1
+	end 1
+	get 2
+	text 2 two
+	line 2
+END
+is "$(lines '2,$p')" 'one
+one
+EXITED 1 exit 0
+two' "what a router has said before it went without reading counts"
 
 run_app plain <<-\END
 	repeat 40 connect 9
@@ -527,9 +556,11 @@ run_php <<-END
 	router 1
 	get 1
 	fork 1 1
+	get 1
 	fork 1 2
+	get 1
 	fork 1 3
-	get 1 3
+	get 1
 	request 1 $tmp/pid.php
 	answer 1
 	request 2 $tmp/pid.php

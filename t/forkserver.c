@@ -14,6 +14,8 @@
  *   kill R W SIGNAL, release R W, adopt R W
  *   get R [N]              N messages, each printed: TYPE WORKER [STATUS or ERROR] [TEXT]
  *   skip R N               N messages
+ *   flood R                FS_ADOPT of workers that are not there, until no more is taken; nothing is read
+ *   drain R                all answers to them, with what else comes printed
  *   closed R               wait for the end of the connection
  *   close R
  *   request W SCRIPT [NAME=VALUE ...]       FastCGI with FCGI_KEEP_CONN
@@ -412,6 +414,44 @@ get_msg(int r, bool print)
 	printf("%s%.*s\n", m.text[0] != '\0' ? " " : "", FS_TEXT_LEN, m.text);
 }
 
+static int	 flooded;
+
+static void
+flood(int r)
+{
+	struct fs_msg m;
+	int stuck = 0;
+
+	memset(&m, 0, sizeof(m));
+	m.type = FS_ADOPT;
+	m.router = routers[r].generation;
+	m.worker = UINT32_MAX;
+	while (stuck < 20) {
+		if (send(routers[r].fd, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(m)) {
+			flooded++;
+			stuck = 0;
+		} else if (errno != EAGAIN)
+			die("send: %s", strerror(errno));
+		else {
+			stuck++;
+			pause_ms(10);
+		}
+	}
+}
+
+static void
+drain(int r)
+{
+	struct fs_msg m;
+
+	while (flooded > 0) {
+		if (recv(routers[r].fd, &m, sizeof(m), MSG_PEEK | MSG_WAITALL) != (ssize_t)sizeof(m))
+			die("no message");
+		get_msg(r, m.type != FS_UNKNOWN || m.worker != UINT32_MAX);
+		flooded -= m.type == FS_UNKNOWN;
+	}
+}
+
 static void
 fork_worker(int r, int w, int copies, int number)
 {
@@ -605,6 +645,10 @@ execute(char *line)
 	} else if (IS("get", 1) || IS("skip", 2))
 		for (w = OPTIONAL(2, 1), r = router_of(argv[1]); w > 0; w--)
 			get_msg(r, command[0] == 'g');
+	else if (IS("flood", 1))
+		flood(router_of(argv[1]));
+	else if (IS("drain", 1))
+		drain(router_of(argv[1]));
 	else if (IS("closed", 1)) {
 		await_close(routers[router_of(argv[1])].fd);
 		printf("closed\n");
