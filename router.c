@@ -1118,16 +1118,15 @@ server_gone(struct server *s, const struct msg *msg, int64_t now_ms)
 		snprintf(message, sizeof(message), CANNOT_START "start: its app server %s", log_wait_status(msg->value));
 	if (s->workers != NULL && msg->text[0] == '\0')
 		log_info("pool %s: app server %ld: %s", p->name, (long)s->pid, log_wait_status(msg->value));
-	/* The master has forgotten its workers already. How they ended nobody knows; what they have answered counts. */
+	/*
+	 * The master has forgotten its workers already. They are killed with it (become_worker(), in forkserver.c), and some other
+	 * process may hold their connections open; what they have answered counts.
+	 */
 	while ((w = s->workers) != NULL) {
-		if (w->forking) {
+		if (w->forking)
 			worker_failed(w, again ? NULL : message, now_ms);
-			continue;
-		}
-		finish_errors(&w->errors);
-		close_links(w);
-		nworkers--;
-		pool_gone(w);
+		else
+			worker_exited(w, SIGKILL, now_ms);
 	}
 	watch_remove(&s->slot);
 	nservers--;
