@@ -292,6 +292,9 @@ handler_fcgid() {
 	in_scripts 'SetHandler fcgid-script'
 }
 
+# Manager and Apache each have a session of their own, as a service has: Linux may share a busy processor out by sessions
+# (autogroups), and one that were in ours would have to share with the load.
+
 # ---- all three ---------------------------------------------------------------------------------
 
 need_peers() {
@@ -333,7 +336,7 @@ settled() {	# NAME PID: it has ended, or it answers
 }
 
 fpm_starts() {	# NAME: of its configuration; sets started
-	"$fpm" -F -y "$tmp/$1.conf" </dev/null >"$tmp/$1.out" 2>&1 &
+	setsid "$fpm" -F -y "$tmp/$1.conf" </dev/null >"$tmp/$1.out" 2>&1 &
 	started=$!
 	track "$started"
 }
@@ -342,7 +345,7 @@ start_manager() {	# NAME COLD
 	case $1 in
 	zfpm)
 		bench_conf "$2" >"$tmp/zfpm.conf"
-		"$zfpm" -c "$tmp/zfpm.conf" </dev/null >"$tmp/zfpm.out" 2>&1 &
+		setsid "$zfpm" -c "$tmp/zfpm.conf" </dev/null >"$tmp/zfpm.out" 2>&1 &
 		zfpm_pid=$!
 		;;
 	fpm)
