@@ -204,8 +204,10 @@ free_port() {
 make_conf() {
 	lib_conf=$(cat)
 	for lib_name in user other; do
-		case "$lib_conf $lib_names " in
-		*"@$lib_name@"*" $lib_name "*) ;;
+		case " $lib_names " in
+		*" $lib_name "*) continue ;;
+		esac
+		case $lib_conf in
 		*"@$lib_name@"*) make_user "$lib_name" ;;
 		esac
 	done
