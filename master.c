@@ -205,7 +205,7 @@ proc_new(struct master *mp)
 }
 
 static void	 guard_add(pid_t pid, bool is_router);
-static void	 server_check_files(struct proc *);
+static void	 servers_check_files(void);
 static void	 forget_stamps(void);
 static void	 clients_check(void);
 
@@ -1050,9 +1050,7 @@ conf_commit(void)
 	for (i = 0; i < m.nprocs; i++)
 		proc_resolve(m.procs[i]);
 	forget_stamps();
-	for (i = 0; i < m.nprocs; i++)
-		if (m.procs[i]->kind == PROC_SERVER)
-			server_check_files(m.procs[i]);
+	servers_check_files();
 }
 
 /* Lines go there from now on, ours and the guard's. */
@@ -1206,6 +1204,7 @@ stamp_of(const struct proc *s)
 static void
 server_check_files(struct proc *s)
 {
+	struct msg msg;
 	int i;
 
 	if (s->stale || s->pool == NULL || s->app == -1 || stamp_of(s) == s->stamp)
@@ -1215,6 +1214,22 @@ server_check_files(struct proc *s)
 	for (i = 0; i < m.nprocs; i++)
 		if (m.procs[i]->server == s)
 			m.procs[i]->stale = true;
+	/* Idle ones that an earlier router still has are stopped when it gives them away. */
+	memset(&msg, 0, sizeof(msg));
+	msg.type = MSG_SERVER_STALE;
+	msg.server = s->number;
+	tell(current, &msg, -1);
+}
+
+/* The same for all: a pool whose workers are never too few asks for none. */
+static void
+servers_check_files(void)
+{
+	int i;
+
+	for (i = 0; m.nservers > 0 && i < m.nprocs; i++)
+		if (m.procs[i]->kind == PROC_SERVER)
+			server_check_files(m.procs[i]);
 }
 
 /* The app server that forks workers of this pool and app; NULL: there is none. */
@@ -1523,6 +1538,7 @@ routers_ping(int64_t now_ms)
 	if (now_ms < next_ping_ms)
 		return;
 	next_ping_ms = now_ms + PING_MS;
+	servers_check_files();
 	for (r = m.routers; r != NULL; r = next) {
 		next = r->next;
 		if (r->sock == -1 || is_foreign(r))

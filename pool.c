@@ -868,6 +868,15 @@ pool_idle_too_long(struct worker *w)
 }
 
 void
+pool_replace(struct worker *w, enum end_cause cause)
+{
+	if (w->state == WORKER_LEAVING)
+		set_retiring(w, cause);		/* its script may still run */
+	else if (w->state != WORKER_ELSEWHERE)
+		pool_retire(w, cause);
+}
+
+void
 pool_renew(const char *name)
 {
 	struct worker *w, *next;
@@ -877,10 +886,7 @@ pool_renew(const char *name)
 		return;
 	for (w = p->workers; w != NULL; w = next) {
 		next = w->pool_next;
-		if (w->state == WORKER_LEAVING)
-			set_retiring(w, END_RETIRED);	/* its script may still run */
-		else if (w->state != WORKER_ELSEWHERE)
-			pool_retire(w, END_RETIRED);
+		pool_replace(w, END_RETIRED);
 	}
 }
 

@@ -1620,6 +1620,11 @@ master_ready(int64_t now_ms)
 				worker_failed(w, CANNOT_START "start: its app server is not known", now_ms);
 			}
 			break;
+		case MSG_SERVER_STALE:
+			if ((s = server_find(msg.server)) != NULL)
+				for (w = s->workers; w != NULL; w = w->server_next)
+					pool_replace(w, END_RELOAD);
+			break;
 		case MSG_SERVER_GONE:
 			msg.text[sizeof(msg.text) - 1] = '\0';
 			if ((s = server_find(msg.server)) != NULL)

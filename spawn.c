@@ -9,6 +9,7 @@
  * Never reads from the network, from the router or from an application.
  */
 #include <sys/types.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -237,8 +238,9 @@ spawn_check_fork_server(const char *command, const char *library, uid_t uid, str
 {
 	struct elf program, loaded;
 	struct stat st;
-	int fd;
 	bool known;
+	int error, fd;
+	void *map;
 
 	if (stat(library, &st) == -1)
 		return refuse(err, "fork_server", "%.120s: %s: %s", library, strerror(errno),
@@ -254,7 +256,12 @@ spawn_check_fork_server(const char *command, const char *library, uid_t uid, str
 	if ((fd = open_as(library, uid)) == -1)
 		return refuse(err, "fork_server", "%.120s: can not be read by the pool's user: %s", library, strerror(errno));
 	known = read_elf(fd, &loaded);
+	map = mmap(NULL, 1, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd, 0);
+	error = errno;
 	close(fd);
+	if (map == MAP_FAILED)
+		return refuse(err, "fork_server", "%.120s: can not be mapped as a program: %s (mounted noexec?)", library, strerror(error));
+	munmap(map, 1);
 	if (!known || loaded.type != ET_DYN || loaded.interpreter)
 		return refuse(err, "fork_server", "%.120s: is not a shared library", library);
 

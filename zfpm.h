@@ -211,6 +211,7 @@ enum msg_type {
 	MSG_EXITED,		/* worker, pid, value: its wait status; forgotten too */
 	MSG_SERVER,		/* server, pid, pool, app, name, and the read end of its error pipe, if it is new: an app server */
 	MSG_FORK,		/* worker, server: have it forked there. MSG_SERVER came before */
+	MSG_SERVER_STALE,	/* server: replace its workers, each when it is idle; those that are asked for now come from another */
 	MSG_SERVER_GONE,	/* server, value: its wait status, or text: STEP: REASON, why it was not started. Its workers are forgotten too */
 	MSG_QUIT,		/* accept no more; finish what there is and exit. value: 1 = refuse what is queued */
 	MSG_HANDOVER,		/* a socket to the successor as descriptor: leave everything that is not running to it */
@@ -787,6 +788,8 @@ void		 pool_timeout(struct pool *, int64_t now_ms);
 /* Fail everything that waits from now on (reason: for all); the router is leaving. */
 void		 pool_close(const char *reason);
 
+/* The same, but for one whose request was given up: it may still run. */
+void		 pool_replace(struct worker *, enum end_cause);
 /* Replace the workers of a pool, each when it is idle. Those that are started from now on stay. */
 void		 pool_renew(const char *name);
 /* A next router is there: start nothing any more; every worker that is or becomes idle is given away (POOL_GIVE). false: not now. */
