@@ -7,6 +7,8 @@
 . "${0%/*}/generations.sh"
 plan 119
 
+# AddressSanitizer does not let another library be loaded before it.
+cp "$top/t/bin/app" "$top/t/bin/badserver" "$bin"
 make_user user
 make_user other
 make_user third

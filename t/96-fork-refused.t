@@ -5,6 +5,8 @@
 . "${0%/*}/generations.sh"
 plan 77
 
+# AddressSanitizer does not let another library be loaded before it.
+cp "$top/t/bin/app" "$top/t/bin/badserver" "$bin"
 make_user user
 make_user other
 field() { sed -n "s/^$2 //p" "$tmp/$1"; }

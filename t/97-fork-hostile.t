@@ -8,6 +8,8 @@
 . "${0%/*}/generations.sh"
 plan 126
 
+# AddressSanitizer does not let another library be loaded before it.
+cp "$top/t/bin/app" "$top/t/bin/badserver" "$bin"
 make_user user
 make_user bad
 of_user() { ps -o pid=,stat= -u "$1" | awk '$2 !~ /^Z/ { print $1 }'; }
