@@ -37,6 +37,7 @@
 #define ERROR_LOG_MS	60000	/* an error_log that can not be written is told of that often */
 #define HAND_BATCH	256	/* packets of an earlier router in one turn */
 #define SERVER_BATCH	64	/* messages of an app server in one turn */
+#define STRAYS_MAX	10000	/* times that an app server may speak of workers that nobody knows, until it forks one */
 #define SERVER_LOST_MS	1000	/* for an app server that has closed our connection to end, and the master to tell how */
 #define STATUS_MAX	8	/* status pages under way */
 #define STATUS_PIECES	16	/* of one, in one turn, of about a tenth of a millisecond each */
@@ -976,14 +977,18 @@ server_said(struct server *s, const struct fs_msg *msg, int64_t now_ms)
 	}
 	if (w != NULL && w->state == WORKER_GONE)
 		w = NULL;		/* only its last request still needs it */
+	/* Two of our messages may have crossed its end; but that it forks none and speaks of them all the time is no accident. */
+	if (s->state == SERVER_READY && w == NULL && (msg->type == FS_UNKNOWN || msg->type == FS_EXITED) && s->strays++ < STRAYS_MAX)
+		return NULL;
 	if (s->state != SERVER_READY || w == NULL || w->server != s)
-		return w == NULL && (msg->type == FS_UNKNOWN || msg->type == FS_EXITED) ? NULL : "spoke of a worker that is not its own";
+		return "spoke of a worker that is not its own";
 	switch ((enum fs_type)msg->type) {
 	case FS_FORKED:
 		if (!w->forking || w->wants_fork || msg->pid <= 1)
 			return "forked a worker that nobody asked for";
 		w->forking = false;
 		s->forking--;
+		s->strays = 0;
 		server_arm(s, now_ms);
 		log_debug("pool %s: worker %ld: started", w->pool->name, (long)msg->pid);
 		pool_started(w, (pid_t)msg->pid, now_ms);

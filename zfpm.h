@@ -857,6 +857,7 @@ struct server {
 	bool		 full;		/* it takes no more now: poll for room */
 	bool		 ready;		/* it has reached accept() */
 	int		 forking;	/* workers that it is to fork and has not */
+	int		 strays;	/* times that it has spoken of workers that nobody knows, since the last one that it has forked */
 	struct timer	 timer;		/* `timeout start`, while it starts or forks; or it is lost */
 	struct worker	*workers;
 	struct errors	 errors;
