@@ -297,7 +297,8 @@ make_idle_socket(void)
 
 /*
  * In the child: become a worker; the caller's accept() goes on in it. Nothing here can fail for want of something.
- *  1 parent       it goes with the app server; a group of its own, so that it can be ended with what it starts
+ *  1 parent       it goes with the app server; a session of its own, so that it can be ended with what it starts, and
+ *                 since Linux may share a busy processor out by sessions: it is no less than a worker without app server
  *  2 descriptors  the app server's are closed; 0, 1 and 2 are its own, and whatever else is the listening socket
  *  3 signals      the application's handlers; they can run when accept() lets them, with the application's mask
  */
@@ -307,7 +308,7 @@ become_worker(struct conn *own, int idle_fd, int app_fd)
 	size_t i;
 
 	/* 1 */
-	setpgid(0, 0);
+	setsid();
 #ifdef __linux__
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 #endif
@@ -429,7 +430,6 @@ fork_worker(struct conn *c, int app_fd)
 		goto fail;
 	}
 	close(idle_fd);
-	setpgid(w->pid, w->pid);	/* whoever of the two is first */
 	/* Before anybody is told: when the worker closes its connection, no copy of ours may keep it open. */
 	close(c->fd);
 	close(c->passed_fd);

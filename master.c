@@ -444,10 +444,10 @@ proc_kill(struct proc *p)
 {
 	if (p->kind == PROC_FORKED || p->state == PROC_KILLED)
 		return;
-	kill(p->pid, SIGKILL);
-	kill(-p->pid, SIGKILL);
 	if (p->kind == PROC_SERVER)
 		os_kill_session(p->pid);
+	kill(p->pid, SIGKILL);
+	kill(-p->pid, SIGKILL);
 	p->state = PROC_KILLED;
 }
 

@@ -147,9 +147,9 @@ os_process_signal(int handle, int sig)
 }
 
 #ifdef __linux__
-/* The session that a process belongs to; -1: it has ended. */
+/* The session that a process belongs to, and its parent; -1: it has ended. */
 static long
-session_of(const char *pid)
+session_of(const char *pid, long *parent)
 {
 	char path[64], buf[512], state, *p;
 	long session;
@@ -165,9 +165,64 @@ session_of(const char *pid)
 		return -1;
 	buf[n] = '\0';
 	/* "pid (name) state ppid pgrp session": the name is the process's own choice. */
-	if ((p = strrchr(buf, ')')) == NULL || sscanf(p + 1, " %c %*d %*d %ld", &state, &session) != 2 || state == 'Z')
+	if ((p = strrchr(buf, ')')) == NULL || sscanf(p + 1, " %c %ld %*d %ld", &state, parent, &session) != 3 || state == 'Z')
 		return -1;
 	return session;
+}
+
+/* SIGKILL for all processes of these sessions but for the first one's leader. Returns how many there were. */
+static int
+kill_sessions(const long *session, int n)
+{
+	long of, parent;
+	struct dirent *d;
+	int i, handle, found = 0;
+	DIR *dir;
+
+	if ((dir = opendir("/proc")) == NULL)
+		return 0;
+	while ((d = readdir(dir)) != NULL) {
+		if (d->d_name[0] < '1' || d->d_name[0] > '9' || atol(d->d_name) == session[0] || (of = session_of(d->d_name, &parent)) == -1)
+			continue;
+		for (i = 0; i < n && session[i] != of; i++)
+			;
+		/* With a handle, so that the number can not come to mean another process in between. */
+		if (i == n || (handle = os_process_open((pid_t)atol(d->d_name))) == -1)
+			continue;
+		if (session_of(d->d_name, &parent) == of && os_process_signal(handle, SIGKILL) == 0)
+			found++;
+		close(handle);
+	}
+	closedir(dir);
+	return found;
+}
+
+/* The session of this process, and those that its children lead. Returns how many. The caller frees it. */
+static int
+sessions_of(pid_t leader, long **sessions)
+{
+	long *grown, of, parent;
+	struct dirent *d;
+	int n = 0, size = 0;
+	DIR *dir;
+
+	*sessions = NULL;
+	if ((dir = opendir("/proc")) == NULL)
+		return 0;
+	for (d = readdir(dir); d != NULL; d = readdir(dir)) {
+		if (n == size) {
+			if ((grown = realloc(*sessions, (size_t)(size + 64) * sizeof(long))) == NULL)
+				break;
+			*sessions = grown;
+			size += 64;
+		}
+		if (n == 0)
+			(*sessions)[n++] = (long)leader;
+		if (d->d_name[0] >= '1' && d->d_name[0] <= '9' && (of = session_of(d->d_name, &parent)) == atol(d->d_name) && parent == (long)leader)
+			(*sessions)[n++] = of;
+	}
+	closedir(dir);
+	return n;
 }
 #endif
 
@@ -175,29 +230,20 @@ void
 os_kill_session(pid_t leader)
 {
 #ifdef __linux__
-	struct dirent *d;
-	int found, handle, pass;
-	DIR *dir;
+	long *sessions;
+	int n, pass;
 
-	/* Again until there are none: they may have started others meanwhile. The leader's number stays taken until it is waited for. */
-	for (pass = 0, found = 1; found > 0 && pass < 16; pass++) {
-		found = 0;
-		if ((dir = opendir("/proc")) == NULL)
-			break;
-		while ((d = readdir(dir)) != NULL) {
-			if (d->d_name[0] < '1' || d->d_name[0] > '9' || atol(d->d_name) == (long)leader || session_of(d->d_name) != (long)leader)
-				continue;
-			/* With a handle, so that the number can not come to mean another process in between. */
-			if ((handle = os_process_open((pid_t)atol(d->d_name))) == -1)
-				continue;
-			if (session_of(d->d_name) == (long)leader && os_process_signal(handle, 0) == 0) {
-				os_process_signal(handle, SIGKILL);
-				found++;
-			}
-			close(handle);
-		}
-		closedir(dir);
-	}
+	/* Of the children's sessions once: theirs may be other sessions' numbers soon. */
+	n = sessions_of(leader, &sessions);
+	if (n > 1)
+		kill_sessions(sessions, n);
+	kill(leader, SIGKILL);
+	/* Again until there are none: they may have started others meanwhile. This number stays taken until it is waited for. */
+	for (pass = 0; pass < 16 && n > 0 && kill_sessions(sessions, 1) > 0; pass++)
+		;
+	free(sessions);
+#else
+	kill(leader, SIGKILL);
 #endif
 	kill(-leader, SIGKILL);
 }

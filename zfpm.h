@@ -1182,7 +1182,7 @@ int	 os_socket(int family, int type);
 /* All groups of a user, gid first; *n is the room, then the number. -1 if the room is too small. */
 int	 os_user_groups(const char *user, gid_t gid, gid_t *gids, int *n);
 void	 os_close_from(int first);		/* every descriptor from this one on */
-/* SIGKILL for every process of the session of this process, which has not been waited for yet. */
+/* SIGKILL for this process, which has not been waited for yet, and every process of its session and of those that its children lead. */
 void	 os_kill_session(pid_t);
 /* Get sig when parent, which has to be our parent now, dies; exits if it is dead already. */
 void	 os_die_with_parent(pid_t parent, int sig);
