@@ -1207,7 +1207,8 @@ server_check_files(struct proc *s)
 	struct msg msg;
 	int i;
 
-	if (s->stale || s->pool == NULL || s->app == -1 || stamp_of(s) == s->stamp)
+	/* One whose settings have changed is not looked at: those may not even have a library now. */
+	if (s->stale || !proc_unchanged(s) || stamp_of(s) == s->stamp)
 		return;
 	log_info("pool %s: app server %ld: its program or a file that it has read has changed; replacing it", s->name, (long)s->pid);
 	s->stale = true;
