@@ -1329,21 +1329,7 @@ request_web_ready(struct request *r, short revents, int64_t now_ms)
 int
 request_connect(const struct worker *w)
 {
-	struct sockaddr_un sun;
-	int error, fd;
-
-	if ((fd = os_socket(AF_UNIX, SOCK_STREAM)) == -1)
-		return -1;
-	memset(&sun, 0, sizeof(sun));
-	sun.sun_family = AF_UNIX;
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "/w%lu", (unsigned long)w->number);
-	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == -1) {
-		error = errno;
-		close(fd);
-		errno = error;
-		return -1;
-	}
-	return fd;
+	return server_connect('w', w->number);
 }
 
 bool

@@ -132,9 +132,8 @@ server_detach(struct worker *w)
 
 /* ---- what we say ------------------------------------------------------------------------- */
 
-/* A new connection; -1 with errno. */
-static int
-connect_to(const struct server *s)
+int
+server_connect(char kind, uint32_t number)
 {
 	struct sockaddr_un sun;
 	int error, fd;
@@ -143,7 +142,7 @@ connect_to(const struct server *s)
 		return -1;
 	memset(&sun, 0, sizeof(sun));
 	sun.sun_family = AF_UNIX;
-	snprintf(sun.sun_path, sizeof(sun.sun_path), "/s%lu", (unsigned long)s->number);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "/%c%lu", kind, (unsigned long)number);
 	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == -1) {
 		error = errno;
 		close(fd);
@@ -215,7 +214,7 @@ begin(struct server *s)
 {
 	int error;
 
-	if ((s->fd = connect_to(s)) == -1)
+	if ((s->fd = server_connect('s', s->number)) == -1)
 		return -1;
 	if (say(s, FS_HELLO, NULL, FS_VERSION) == -1) {
 		error = errno;
@@ -235,7 +234,7 @@ fork_worker(const struct server *s, struct worker *w)
 	struct fs_msg msg;
 	int error, fd, errors[2];
 
-	if ((fd = connect_to(s)) == -1)
+	if ((fd = server_connect('s', s->number)) == -1)
 		return -1;
 	if (os_pipe(errors) == -1) {
 		error = errno;

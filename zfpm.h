@@ -882,6 +882,8 @@ void		 server_detach(struct worker *);
  * it can not be talked to, or (*which not NULL) this worker's connection and pipe can not be made.
  */
 int		 server_flush(struct server *, struct worker **which);
+/* A new non-blocking connection to the socket of a worker ('w') or an app server ('s') of this number, or -1 with errno. */
+int		 server_connect(char kind, uint32_t number);
 /* Another router will ask for this worker. What can not be said is not: then it ends with us. */
 void		 server_release(struct worker *);
 /* The next message that is there. 1; 0: none; -1: what came is nonsense, or the end (errno 0) of the connection. text is a string. */

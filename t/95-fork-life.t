@@ -344,7 +344,7 @@ busy() {
 }
 for how in TERM QUIT; do
 	busy
-	[ $how = TERM ] || ( sleep 0.5; timeout 20 cat "$tmp/r1.gate" "$tmp/r2.gate" >/dev/null ) &
+	[ $how = TERM ] || ( wait_for_log 'stopping when the running requests are done'; timeout 20 cat "$tmp/r1.gate" "$tmp/r2.gate" >/dev/null ) &
 	stop_zfpm $how
 	finish r1 r2
 	is "$zfpm_status" 0 "SIG$how ends zfpm while workers serve"
