@@ -317,7 +317,7 @@ need_peers() {
 	ulimit -n 65536 2>"$tmp/limit.txt" || ulimit -n "$(ulimit -H -n)"
 	# shellcheck disable=SC3045
 	files=$(ulimit -n)
-	httpd_user
+	want_user web
 	make_key
 	root_dir
 	install -m 644 "$module" "$bin/mod_zfpm.so"

@@ -7,7 +7,7 @@ need_httpd
 plan 24
 
 make_user alice
-httpd_user
+want_user web
 make_key
 {
 	printf '%s\n' 'listen @sock@ group @web@ mode 0660 key @tmp@/key' 'timeout kill 1s' 'app app {' 'command @bin@/app' '}'

@@ -7,7 +7,7 @@ need_httpd
 plan 28
 
 make_user alice
-httpd_user
+want_user web
 make_key
 site a.test "${alice:?}"
 site one.test "$alice"

@@ -6,7 +6,7 @@ need_httpd
 plan 44
 
 make_user alice
-httpd_user
+want_user web
 make_key
 site a.test "${alice:?}"
 start_zfpm <<-'EOF'

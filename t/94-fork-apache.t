@@ -8,7 +8,7 @@ plan 50
 
 make_user alice
 make_user bob
-httpd_user
+want_user web
 make_key
 site a.test "$alice"
 site b.test "$bob"

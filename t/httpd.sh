@@ -19,7 +19,6 @@
 #   errors ERE                  true if the error log has such a line
 #   count_errors ERE            prints how many it has
 #   errors_at_least N ERE       true if they are N or more
-#   make_key                    $key: a new key file of root's
 #
 # The text is placed behind the LoadModule lines, with @tmp@ @t@ @sock@ @port@
 # @key@ @modules@ and @NAME@ of make_user NAME replaced. $port and $httpd_pid
@@ -32,7 +31,7 @@ for lib_httpd in apache2 httpd /usr/sbin/apache2 /usr/sbin/httpd ''; do
 	command -v "$lib_httpd" >/dev/null 2>&1 && break
 done
 lib_modules=$(${APXS:-apxs} -q LIBEXECDIR 2>/dev/null)
-httpd_pid='' port='' key=''
+httpd_pid='' port=''
 module=${HTTPD_MODULE:-$module}
 
 need_httpd() {
@@ -43,24 +42,10 @@ need_httpd() {
 	[ -e "$module" ] || skip_all "no mod_zfpm.so: make"
 }
 
-make_key() {
-	key=$tmp/key
-	[ -e "$key" ] && return
-	(umask 077 && od -An -N 24 -tx1 /dev/urandom | tr -d ' \n' >"$key" && echo >>"$key")
-}
-
-# The name of the user, without a second one where the test has made it.
-httpd_user() {
-	case " $lib_names " in
-	*' web '*) ;;
-	*) make_user web ;;
-	esac
-}
-
 httpd_conf() {
 	lib_text=$(cat)
 	mkdir -p "$tmp/httpd" "$tmp/www/default"
-	httpd_user
+	want_user web
 	make_key
 	[ -n "$port" ] || port=$(free_port)
 	set -- "$1" "$2" -e "s|@t@|$t|g;s|@tmp@|$tmp|g;s|@sock@|$sock|g;s|@port@|$port|g;s|@key@|$key|g" \
@@ -163,9 +148,7 @@ vhost() {
 }
 
 tenants() {
-	make_user alice
-	make_user bob
-	httpd_user
+	want_user alice bob web
 	make_key
 	site a.test "${alice:?}"
 	site b.test "${bob:?}"

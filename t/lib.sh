@@ -16,6 +16,8 @@
 #   like GOT ERE TITLE, unlike GOT ERE TITLE      any line of GOT
 #   diag TEXT..., skip N REASON, skip_all REASON (instead of plan)
 #   make_user NAME                  $NAME: a new user with a group of its own, $NAME_home its home (0755)
+#   want_user NAME...               the same, unless the test has made them already
+#   make_key                        $key: a file of root's with a new key
 #   root_dir                        $root_dir: a directory, mode 0755, below such that root alone can write; not in /tmp
 #   free_port                       prints a port of 127.0.0.1 that nobody uses, and keeps it for this test
 #   track PID                       end this process at the end of the test
@@ -25,6 +27,7 @@
 #   router_pid                      prints the router's process id
 #   workers [USER]                  prints the process ids of the workers, of all or of one user
 #   request POOL [QUERY...]         one request through $sock; the response on standard output
+#   example FILE [SED OPTION...]    prints examples/FILE as it is to be in this test, see below
 #   wait_until COMMAND...           until it succeeds; fails after $patience seconds
 #   wait_for_log ERE, log_has ERE   zfpm's log, $tmp/zfpm.log
 #   gone PID                        true if there is no such process, or only its remains
@@ -34,6 +37,14 @@
 # Where the text has none of its own it adds listen, run_dir, router_user, log
 # (stderr, which is $tmp/zfpm.log) and log_level (debug), and where it has a
 # line fork_server, the library of this build, behind it, so that line numbers stay.
+#
+# The files of examples/ are tested as they are there. Only what a machine has
+# once is replaced by what this test has of its own: zfpm's socket, the key, the
+# user of a pool and their homes where want_user has made such a one, www-data
+# (want_user web), and the port of a VirtualHost. The options for sed say more.
+#
+# Tests with three digits: 10x applications, 11x web servers in front of zfpm,
+# 12x the network and the protocol, 13x whole sites in PHP.
 
 t=$(cd "${0%/*}" && pwd)
 top=${t%/*}
@@ -42,7 +53,7 @@ zfpm=${ZFPM_BUILD:-$top}/zfpm
 module=$top/mod_zfpm.so
 patience=${PATIENCE:-20}
 # shellcheck disable=SC2034 # for the tests
-zfpm_pid='' zfpm_status=''
+zfpm_pid='' zfpm_status='' key=''
 lib_tests=0 lib_failed=0 lib_tracked='' lib_users='' lib_names='' lib_conf=''
 
 diag() { printf '%s\n' "$*" | sed 's/^/# /' >&2; }
@@ -184,6 +195,34 @@ root_dir() {
 	chmod 755 "$root_dir"
 }
 
+want_user() {
+	for lib_want; do
+		case " $lib_names " in
+		*" $lib_want "*) ;;
+		*) make_user "$lib_want" ;;
+		esac
+	done
+}
+
+make_key() {
+	key=$tmp/key
+	[ -e "$key" ] && return
+	(umask 077 && od -An -N 24 -tx1 /dev/urandom | tr -d ' \n' >"$key" && echo >>"$key")
+}
+
+example() {
+	lib_file=$top/examples/$1
+	shift
+	set -- -e "s|/run/zfpm/zfpm\.sock|$sock|g;s|/etc/zfpm/key|$tmp/key|g" \
+	    -e 's|<VirtualHost \*:80>|<VirtualHost *:@port@>|' "$@" "$lib_file"
+	for lib_name in $lib_names; do
+		eval "lib_to=\$$lib_name"
+		[ "$lib_name" != web ] || set -- -e "s|www-data|$lib_to|g" "$@"
+		set -- -e "s|\(user  *\)$lib_name|\1$lib_to|;s|/home/$lib_name|$tmp/home/$lib_name|g" "$@"
+	done
+	sed "$@"
+}
+
 # Below the range from which the kernel takes the ports of outgoing connections.
 free_port() {
 	perl -MIO::Socket::INET -e '
@@ -204,11 +243,8 @@ free_port() {
 make_conf() {
 	lib_conf=$(cat)
 	for lib_name in user other; do
-		case " $lib_names " in
-		*" $lib_name "*) continue ;;
-		esac
 		case $lib_conf in
-		*"@$lib_name@"*) make_user "$lib_name" ;;
+		*"@$lib_name@"*) want_user "$lib_name" ;;
 		esac
 	done
 	set -- "$1" -e "s|@t@|$t|g;s|@top@|$top|g;s|@tmp@|$tmp|g;s|@bin@|$bin|g;s|@sock@|$sock|g"
