@@ -1468,7 +1468,9 @@ end_request(struct exchange *x)
 			x->answer = HTTP_INTERNAL_SERVER_ERROR;
 		}
 	} else {
-		ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, x->r, "zfpm ended the request with status %d (%s) %s", status,
+		/* A full queue is answered with a response and its reason on FCGI_STDERR besides: that is enough. */
+		ap_log_rerror(APLOG_MARK, status == FCGI_OVERLOADED && x->down != DOWN_HEADER ? APLOG_INFO : APLOG_ERR, 0, x->r,
+		    "zfpm ended the request with status %d (%s) %s", status,
 		    status <= FCGI_UNKNOWN_ROLE ? meaning[status] : "unknown", whose(x));
 		if (x->down == DOWN_HEADER)
 			x->answer = status == FCGI_OVERLOADED ? HTTP_SERVICE_UNAVAILABLE : HTTP_INTERNAL_SERVER_ERROR;

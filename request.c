@@ -323,12 +323,13 @@ request_end(struct request *r, int status, int64_t now_ms)
 /*
  * Fail the request: text goes to the log and as FCGI_STDERR to the web server. If
  * nothing of the response has gone down, a whole response with this status
- * follows (headers: "Status: ..." and more lines, each with its \r\n); else the
- * connection is closed without END_REQUEST, so that the cut can be seen.
- * The worker, if there is one, has been let go by the caller.
+ * follows (headers: "Status: ..." and more lines, each with its \r\n), and
+ * END_REQUEST with this protocol status; else the connection is closed without
+ * END_REQUEST, so that the cut can be seen. The worker, if there is one, has been
+ * let go by the caller.
  */
 static void
-request_fail(struct request *r, int64_t now_ms, const char *headers, const char *text)
+request_fail_as(struct request *r, int64_t now_ms, const char *headers, int status, const char *text)
 {
 	char head[256];
 	int n;
@@ -355,7 +356,13 @@ request_fail(struct request *r, int64_t now_ms, const char *headers, const char 
 		give_up(r);
 		return;
 	}
-	request_end(r, FCGI_REQUEST_COMPLETE, now_ms);
+	request_end(r, status, now_ms);
+}
+
+static void
+request_fail(struct request *r, int64_t now_ms, const char *headers, const char *text)
+{
+	request_fail_as(r, now_ms, headers, FCGI_REQUEST_COMPLETE, text);
 }
 
 #define STATUS_400	"Status: 400 Bad Request\r\n"
@@ -1204,7 +1211,7 @@ web_step(struct request *r, int64_t now_ms)
 			snprintf(text, sizeof(text), "Queue is full (%d requests) while waiting for FCGI process to become available",
 			    r->pool->queued);
 			COUNT_REQUEST(r, queue_full);
-			request_fail(r, now_ms, STATUS_503, text);
+			request_fail_as(r, now_ms, STATUS_503, FCGI_OVERLOADED, text);	/* web servers know the one or the other */
 		} else {
 			r->state = REQ_QUEUED;
 		}

@@ -114,8 +114,9 @@ hold first full
 held first
 enqueue a full
 enqueue b full
-request full -m POST -p REQUEST_URI=/full -C >"$tmp/c.sum" 2>"$tmp/c.txt"
-is "$?" 0 "with two in the queue the next request gets a complete answer at once"
+request full -v -p REQUEST_URI=/full -m POST >"$tmp/c.sum" 2>"$tmp/c.txt"
+is "$? $(sed -n 's/.*END_REQUEST.*status=//p' "$tmp/c.txt")" '4 OVERLOADED' \
+    "with two in the queue the next request gets a complete answer at once, and FCGI_OVERLOADED"
 request full -p REQUEST_URI=/full -m POST >"$tmp/c" 2>"$tmp/c.txt"
 is "$(tr -d '\r' <"$tmp/c")" 'Status: 503 Service Unavailable
 Retry-After: 5

@@ -40,7 +40,7 @@ fails_with 'header=Status:%20x' 'bad Status from script: x'
 fails_with 'header=Content-Length:%20x&out=1' 'bad Content-Length from script: x'
 fails_with 'header=Content-Length:%205&out=10' 'the response is longer than its Content-Length of 5, the rest is dropped'
 fails_with 'header=Content-Length:%2010&out=5' 'the response ends after 5 bytes, its Content-Length is 10'
-fails_with 'pstatus=2' 'zfpm ended the request with status 2 \(overloaded\)'
+fails_with 'noheaders&pstatus=2' 'zfpm ended the request with status 2 \(overloaded\)'
 fails_with 'signal=9' "Connection to FastCGI was reset by peer .* for additional protocol info\\."
 fails_with 'hang' 'Timeout \(1s\) exceeded while reading from socket \(zfpm\)'
 fails_with "header=X-Sendfile:%20/etc/passwd" 'X-Sendfile: cannot send /etc/passwd: /etc/passwd is not below a directory of ZfpmXSendfile'
