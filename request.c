@@ -448,9 +448,10 @@ see_pair(struct request *r, const struct fcgi_pair *pair)
 {
 	switch (pair->name[0]) {
 	case 'C':
-		if (IS(pair, "CONTENT_LENGTH"))
-			r->content_length = get_length(pair);
-		return true;
+		if (!IS(pair, "CONTENT_LENGTH"))
+			return true;
+		r->content_length = get_length(pair);
+		return r->role != FCGI_AUTHORIZER;	/* it gets no body (6.3): PHP would wait for this one for ever */
 	case 'F':
 		if (IS(pair, "FCGI_DATA_LENGTH"))
 			r->data_length = get_length(pair);
