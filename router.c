@@ -798,6 +798,8 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 	/* That of an app server ends with its connection, also when a client gave up its first request. */
 	bool expected = w->forked && WIFEXITED(status) && w->busy == 0 &&
 	    (w->state == WORKER_LEAVING || (w->state == WORKER_IDLE && w->requests > 0));
+	/* The status 0 is on purpose (section 8 of the specification), SIGTERM somebody's; a request that suffers has a warning of its own. */
+	bool crashed = status != 0 && w->busy == 0 && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 	char reason[128];
 	struct request *r;
 	struct link *l;
@@ -808,6 +810,9 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 		w->cause = END_CLOSED;
 	if (expected && status == 0)
 		log_debug("pool %s: worker %ld: exited after %llu requests", w->pool->name, (long)w->pid, (unsigned long long)w->requests);
+	else if (crashed && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE)
+		log_warnx("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
+		    (unsigned long long)w->requests);
 	else if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
 		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
 		    (unsigned long long)w->requests);
