@@ -4,12 +4,12 @@
 # shellcheck disable=SC2034
 rootless=1
 . "${0%/*}/lib.sh"
-plan 20
+plan 21
 unset MAKEFLAGS MFLAGS
 
 # A copy as it has been built: nothing is compiled again, and not in the sources where other tests run.
 mkdir "$tmp/src"
-cp -Rp "$top"/Makefile "$top"/*.[cho] "$top/zfpm" "$top/zfpm.conf.example" "$top/man" "$top/dist" "$tmp/src"
+cp -Rp "$top"/Makefile "$top"/*.[cho] "$top/zfpm" "$top/zfpm.conf.example" "$top/man" "$top/dist" "$top/examples" "$tmp/src"
 cp -p "$top/zfpm-forkserver.so" "$tmp/src"
 cp -p "$top/mod_zfpm.so" "$tmp/src" 2>/dev/null
 cd "$tmp/src" || exit 1
@@ -24,10 +24,12 @@ fi
 
 make install DESTDIR="$d" PREFIX=/opt/z sysconfdir=/opt/etc >"$tmp/make.txt" 2>&1
 ok $? "make install" || diag "$(cat "$tmp/make.txt")"
-is "$(files)" "$(for f in ${modules:+"$modules/mod_zfpm.so"} /opt/etc/zfpm/key /opt/etc/zfpm/zfpm.conf \
+is "$(files | grep -v /examples/)" "$(for f in ${modules:+"$modules/mod_zfpm.so"} /opt/etc/zfpm/key /opt/etc/zfpm/zfpm.conf \
     /opt/etc/logrotate.d/zfpm /opt/z/lib/zfpm/zfpm-forkserver.so /opt/z/lib/systemd/system/zfpm.service /opt/z/lib/systemd/system/zfpm.socket \
-    /opt/z/sbin/zfpm /opt/z/share/man/man5/zfpm.conf.5 /opt/z/share/man/man5/zfpm-status.5 /opt/z/share/man/man8/mod_zfpm.8 \
+    /opt/z/sbin/zfpm /opt/z/share/man/man5/zfpm.conf.5 /opt/z/share/man/man5/zfpm-status.5 /opt/z/share/man/man7/zfpm-examples.7 /opt/z/share/man/man8/mod_zfpm.8 \
     /opt/z/share/man/man8/zfpm.8; do echo ".$f"; done | sort)" "brings these files"
+is "$(cd "$d/opt/z/share/doc/zfpm" && find examples -type f -perm /111 | sort) $(files | grep -c /examples/)" \
+    "$(cd "$top" && find examples -type f -perm /111 | sort) $(find "$top/examples" -type f | grep -c .)" "and the examples, of which the programs can be run"
 passes "the binary can be run" test -x "$d/opt/z/sbin/zfpm"
 is "$(stat -c %a "$d/opt/z/lib/zfpm/zfpm-forkserver.so")" 755 "the library can be loaded by everybody"
 passes "pools.d is a directory" test -d "$d/opt/etc/zfpm/pools.d"

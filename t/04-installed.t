@@ -12,7 +12,7 @@ had_user=no
 ! id zfpm >/dev/null 2>&1 || had_user=yes
 
 mkdir "$tmp/src"
-cp -Rp "$top"/Makefile "$top"/*.[cho] "$top/zfpm" "$top/zfpm.conf.example" "$top/man" "$top/dist" "$tmp/src"
+cp -Rp "$top"/Makefile "$top"/*.[cho] "$top/zfpm" "$top/zfpm.conf.example" "$top/man" "$top/dist" "$top/examples" "$tmp/src"
 cp -p "$top/zfpm-forkserver.so" "$tmp/src"
 cp -p "$top/mod_zfpm.so" "$tmp/src" 2>/dev/null
 cp -p "$zfpm" "$tmp/src/zfpm"
