@@ -5,7 +5,7 @@
 . "${0%/*}/httpd.sh"
 need_httpd
 /usr/bin/python3 -c 'import django; exit(django.VERSION < (3, 2))' 2>/dev/null || skip_all "no Django here (python3-django)"
-plan 128
+plan 147
 
 make_user alice
 make_user bob
@@ -390,7 +390,7 @@ site_of() {
 	    umask 022 && ./manage.py collectstatic --noinput") >"$tmp/setup.$3" 2>&1
 }
 cat >"$tmp/trial.py" <<-\END
-	import os, random, signal, threading, time
+	import gc, os, random, signal, threading, time
 	from django.http import HttpResponse, StreamingHttpResponse
 	from django.urls import path
 	meeting = threading.Barrier(8)
@@ -424,6 +424,14 @@ cat >"$tmp/trial.py" <<-\END
 	        yield 'two %d\n' % os.getpid()
 	    return StreamingHttpResponse(generate())
 
+	def ticks(request, name):
+	    def generate():
+	        while not os.path.exists('@notes@' + name):
+	            yield 'tick\n'
+	            time.sleep(0.1)
+	        yield 'end\n'
+	    return StreamingHttpResponse(generate())
+
 	def endless(request):
 	    def generate():
 	        try:
@@ -447,11 +455,14 @@ cat >"$tmp/trial.py" <<-\END
 	        os.kill(os.getpid(), signal.SIGKILL)
 	    return StreamingHttpResponse(generate())
 
+	def collect(request):
+	    return HttpResponse('%d\n' % gc.collect())
+
 	def fail(request):
 	    raise LookupError('an error of the test')
 
-	trials = [path('trial/' + p, v) for p, v in (('who', who), ('meet', meet), ('hold/<name>', hold), ('pieces/<name>', pieces),
-	    ('endless', endless), ('halfway', halfway), ('die', die), ('fail', fail))]
+	trials = [path('trial/' + p, v) for p, v in (('who', who), ('meet', meet), ('hold/<name>', hold), ('pieces/<name>', pieces), ('ticks/<name>', ticks),
+	    ('endless', endless), ('halfway', halfway), ('die', die), ('collect', collect), ('fail', fail))]
 END
 site_of "$alice" "$alice_home" anna &
 setup_alice=$!
@@ -471,6 +482,7 @@ is "$?" 0 "the example's migration is what its models need" || diag "$(cat "$tmp
 start_zfpm <"$tmp/z"
 {
 	printf '<Directory />\nOptions FollowSymLinks\nAllowOverride None\nRequire all denied\n</Directory>\n'
+	printf '<VirtualHost *:@port@>\nServerName default.test\n</VirtualHost>\n'
 	printf 'DirectoryIndex index.html\n<FilesMatch "\\.php$">\nSetHandler zfpm\n</FilesMatch>\n'
 	example django/apache.conf
 } >"$tmp/a"
@@ -494,13 +506,14 @@ fetch() {
 fetched() { for n in "$@"; do eval "wait \$fetched_$n"; done; }
 field() { sed -n "s/.*\\<$1 \\([0-9.]*\\).*/\\1/p" "$2"; }
 table() { as "$alice" /usr/bin/python3 -c 'import sqlite3, sys; print(*sqlite3.connect("site/var/db.sqlite3").execute(sys.argv[1]).fetchone())' "$1"; }
+json() { "$zfpm" status -c "$tmp/zfpm.conf" -f json | perl "$t/unit/json.pl" "$@"; }
 cd "$alice_home" || exit 1
 
 is "$(page $A /static/admin/css/base.css | cksum)" "$(cksum </usr/lib/python3/dist-packages/django/contrib/admin/static/admin/css/base.css)" \
     "Apache serves the static files"
 is "$(workers | wc -l)" 0 "and asks nobody"
 is "$(page $A /site/var/secret -o "$tmp/out" -w '%{http_code}') $(page $A /static/../../site/var/secret --path-as-is -o "$tmp/out" -w '%{http_code}')" \
-    '404 404' "the program is not in reach"
+    '404 400' "the program is not in reach"
 ln -s /etc/passwd "$alice_home/www/static/passwd"
 chown -h "$alice:" "$alice_home/www/static/passwd"
 is "$(code $A /static/passwd)" 403 "and a link in there leads to nobody else's files"
@@ -511,7 +524,9 @@ is "$(page $A / -o "$tmp/out" -w '%{http_code} %{redirect_url}')" "302 http://$A
 is "$(get $A /trial/who | sed -n 's/^in //p')" "$alice_home/site" "it runs in the pool's directory"
 get $A /trial/who >"$tmp/who"
 is "$(field uid "$tmp/who")" "$(id -u "$alice")" "as its user"
-is "$(get $A /trial/who | cut -d ' ' -f 2,6)" "$(cut -d ' ' -f 2,6 "$tmp/who")" "the next request is for the same thread, over the same connection"
+curl -sS --max-time 60 -H "Host: $A" "http://127.0.0.1:$port/trial/who?[1-5]" >"$tmp/whos"
+is "$(grep -c '^pid' "$tmp/whos") $(grep '^pid' "$tmp/whos" | cut -d ' ' -f 2,6 | sort -u | wc -l)" '5 1' \
+    "request after request is for the same thread, over a connection that zfpm keeps"
 page $A '/login?next=/' >"$tmp/form"
 isnt "$(token "$tmp/form")" '' "the form has a token"
 login() { page "$1" "$2login" -d "csrfmiddlewaretoken=$(token "$tmp/form")" -d "username=$3" -d "password=$4" -o "$tmp/out" -w '%{http_code} %{redirect_url}'; }
@@ -551,6 +566,9 @@ wait_until sh -c "ls $alice_home/site/var/*.upload* >$tmp/out 2>&1"
 kill $(children_of "$(cat "$tmp/pid")") "$(cat "$tmp/pid")" 2>/dev/null
 wait "$cut"
 no_upload() { [ "$(find "$alice_home/site/var" -name '*.upload*' | wc -l)" = 0 ]; }
+nothing_runs() { [ "$(json '$pool{"www.example.com"}{workers}{busy}')" = 0 ]; }
+wait_until nothing_runs
+get $A /trial/collect >"$tmp/out"	# Django leaves its file to Python's garbage collector
 passes "of an upload whose client leaves nothing stays" wait_until no_upload
 is "$(table 'SELECT count(*) FROM notes_note') $(find "$alice_home/site/var/files" -name 'cut*' | wc -l)" '3 0' "and nothing is saved"
 fetch endless $A /trial/endless -N
@@ -577,10 +595,114 @@ isnt "$(field pid "$tmp/ninth")" "$(field pid "$tmp/who")" "while eight are held
 for i in a b c d e f g h; do fetch "m$i" $A "/trial/hold/gate2"; done
 wait_until held gate2 16
 fetch last $A /trial/who
-"$zfpm" status -c "$tmp/zfpm.conf" -f json >"$tmp/json" 2>"$tmp/err"
-queued() { "$zfpm" status -c "$tmp/zfpm.conf" -f json 2>&1 | perl "$t/unit/json.pl" pools 2>/dev/null | grep -q x; }
-is "$(workers "$alice" | wc -l)" 2 "of which there are two"
+waits() { [ "$(json '$pool{"www.example.com"}{queue}{length}')" = 1 ]; }
+passes "the seventeenth waits in zfpm's queue" wait_until waits
+is "$(workers "$alice" | wc -l)" 2 "for two processes"
 is "$(page $B / | head -n 1)" 'just a file' "the other tenant does not notice"
 touch "$tmp/notes/gate2"
 fetched m1 m2 m3 m4 m5 m6 m7 m8 ma mb mc md me mf mg mh last
 is "$(cat "$tmp"/m? "$tmp/last" | grep -c '^pid')" 17 "all seventeen are answered"
+
+# What goes wrong
+is "$(page $A /trial/fail -o "$tmp/out" -w '%{http_code}') $(grep -c '<h1>Server Error (500)' "$tmp/out")" '500 1' "an exception is Django's page for it, with 500"
+passes "and a traceback in the virtual host's error log" wait_until errors '^stderr: LookupError: an error of the test'
+like "$(cat "$tmp/error.log")" '^stderr: Internal Server Error: /trial/fail' "that tells the URL"
+fails "not in zfpm's" log_has 'an error of the test'
+get $A /trial/halfway >"$tmp/out" 2>"$tmp/err"
+is "$? $(wc -c <"$tmp/out")" '18 100000' "one in the midst of a response cuts it"
+passes "with a traceback too" wait_until errors '^stderr: LookupError: halfway'
+passes "and Apache says why" wait_until errors 'Connection to FastCGI was reset by peer'
+get $A /trial/who >"$tmp/who"
+fetch beside $A /trial/hold/never
+wait_until held never 1
+got=$(get $A /trial/die -o "$tmp/out" -w '%{http_code}' 2>"$tmp/err")
+is "$got $(wc -c <"$tmp/out")" '200 100000' "a process that is killed cuts the response that it has begun"
+like "$(cat "$tmp/err")" 'curl: \(18\)' "visibly"
+fetched beside
+is "$(curl -s --max-time 60 -o "$tmp/out" -w '%{http_code}' "http://127.0.0.1:$port/trial/who" -H "Host: $A")" 200 "the next request has another one"
+passes "the error log names the signal" wait_until errors 'stderr: FCGI process [0-9]+ exited on signal 9 \(SIGKILL\)'
+passes "zfpm's log the request" wait_for_log "pool $A: worker [0-9]+: FCGI process [0-9]+ exited on signal 9 .SIGKILL. .GET /trial/die"
+like "$(cat "$tmp/beside")" '<title>500 Internal Server Error' "a request beside it in the same process is a 500"
+
+# Another version of the program
+fetch old $A /trial/hold/gate3
+wait_until held gate3 1
+old=$(workers "$alice")
+sed 's/version 1/version 2/' "$alice_home/site/notes/trial.py" >"$tmp/trial.py" && cat "$tmp/trial.py" >"$alice_home/site/notes/trial.py"
+"$zfpm" retire -c "$tmp/zfpm.conf" $A >"$tmp/retired" 2>&1 &
+retire=$!
+passes "zfpm retire replaces its workers" wait_for_log "pool $A: replacing its workers"
+is "$(get $A /trial/who | sed -n 's/^version //p')" 2 "the next request is served by the new program"
+touch "$tmp/notes/gate3"
+fetched old
+is "$(sed -n 's/^version //p' "$tmp/old")" 1 "one that ran goes on with the old one"
+wait "$retire"
+is "$? $(cat "$tmp/retired")" "0 pool $A: all workers have been replaced" "and the command ends with it"
+is "$(for p in $old; do wait_until gone "$p"; done; workers "$alice" | wc -l)" 1 "as the old processes do"
+printf 'this is no Python\n' >>"$alice_home/site/notes/settings.py"
+"$zfpm" retire -c "$tmp/zfpm.conf" $A >"$tmp/out" 2>&1
+is "$(code $A /trial/who)" 500 "a program that does not start is a 500"
+passes "zfpm's log has the reason" wait_for_log "pool $A: worker [0-9]+: stderr: SyntaxError: invalid syntax"
+passes "and what came of it" wait_for_log "pool $A: worker [0-9]+: exited with status 1"
+passes "the virtual host's error log too" wait_until errors 'stderr: Cannot start FCGI process: start: exited with status 1'
+sed '$d' "$alice_home/site/notes/settings.py" >"$tmp/settings.py" && cat "$tmp/settings.py" >"$alice_home/site/notes/settings.py"
+serves() { [ "$(code $A /trial/who)" = 200 ]; }
+passes "once it is mended it serves" wait_until serves
+
+# The other tenant, below /shop
+rm -f "$tmp/out"
+is "$(page $B /shop/ -o "$tmp/out" -w '%{http_code} %{redirect_url}')" "302 http://$B:$port/shop/login?next=/shop/" "Django's URLs are below its SCRIPT_NAME"
+is "$(page $B /shop -o "$tmp/out" -w '%{http_code} %{redirect_url}')" "302 http://$B:$port/shop/login?next=/shop/" "also without a slash"
+is "$(page $B / | head -n 1) $(code $B /shopping)" 'just a file 404' "beside it are ordinary files"
+page $B '/shop/login' >"$tmp/form"
+like "$(cat "$tmp/form")" 'href="/shop/static/admin/css/base.css"' "its static files are below it too"
+is "$(get $B /shop/static/admin/css/base.css | cksum)" "$(page $A /static/admin/css/base.css | cksum)" "and come from Apache"
+is "$(login $B /shop/ bert secret)" "302 http://$B:$port/shop/" "its user logs in"
+page $B /shop/ >"$tmp/form"
+is "$(page $B /shop/ -d "csrfmiddlewaretoken=$(token "$tmp/form")" -d 'text=of bert' -o "$tmp/out" -w '%{http_code} %{redirect_url}')" \
+    "302 http://$B:$port/shop/" "and posts"
+is "$(page $B /shop/export)" "1 bert 'of bert'" "into a database of its own"
+get $B /shop/trial/who >"$tmp/who"
+is "$(field uid "$tmp/who") $(workers "$bob" | wc -l)" "$(id -u "$bob") 1" "in a process of its own user's"
+cp "$tmp/cookies.$A" "$tmp/cookies.kept"
+sed "s/$A/$B/" "$tmp/cookies.kept" >"$tmp/cookies.$B"
+is "$(page $B /shop/ -o "$tmp/out" -w '%{http_code}')" 302 "a session of the one site is none of the other"
+
+# One request at a time: the other app of zfpm.conf, under the fork server. And a request that says nothing.
+{
+	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
+	example django/zfpm.conf -e "s|/usr/local/bin/fcgi_wsgi.py|$tmp/fcgi_wsgi.py|" \
+	    -e '/^# app django-single/,/^# }/s/^# \{0,1\}//' -e '/^pool www.example.com/,/^}/s/app django$/app django-single/' \
+	    -e '/^pool www.example.net/,/^}/s/umask 077/&\n\ttimeout app 2s\n\ttimeout kill 3s/'
+} >"$tmp/z"
+start_zfpm <"$tmp/z"
+get $A /trial/who >"$tmp/who"
+is "$(field uid "$tmp/who")" "$(id -u "$alice")" "with a fork server it runs as its user too" || diag "$(cat "$tmp/who")"
+server=$(sed -n 's/.*app server \([0-9]*\): ready.*/\1/p' "$tmp/zfpm.log")
+is "$(ps -o ppid= -p "$(field pid "$tmp/who")" | tr -d ' ')" "$server" "as a child of the process in which Django is loaded"
+fetch m1 $A /trial/hold/gate4
+fetch m2 $A /trial/hold/gate4
+wait_until held gate4 2
+touch "$tmp/notes/gate4"
+fetched m1 m2
+is "$(field pid "$tmp/m1" | cat - "$tmp/m2" | sed 's/^pid \([0-9]*\) .*/\1/' | head -n 2 | sort -u | wc -l)" 2 "two requests have two processes"
+is "$(cat "$tmp/m1" "$tmp/m2" | sed -n 's/.* random //p' | sort -u | wc -l)" 2 "whose random numbers differ"
+page $A / >"$tmp/form"
+is "$(page $A / -F "csrfmiddlewaretoken=$(token "$tmp/form")" -F 'text=forked' -F "file=@$tmp/up.bin;filename=forked.bin" -o "$tmp/out" -w '%{http_code}') $(cksum <"$alice_home/site/var/files/forked.bin")" \
+    "302 $(cksum <"$tmp/up.bin")" "an upload arrives, and the session is still known"
+is "$(page $A /files/1 -o "$tmp/out" -w '%{http_code}') $(page $A /files/4 | cksum)" "404 $(cksum <"$tmp/up.bin")" "and comes back"
+
+fetch beside $B /shop/trial/ticks/gate5 -N
+wait_until grep -qs tick "$tmp/beside"
+fetch slow $B /shop/trial/hold/never -w '\n%{http_code}'
+passes "a request that says nothing for too long is ended" wait_until errors 'stderr: Timeout .2s. exceeded while reading from socket .application.'
+touch "$tmp/notes/gate5"
+fetched slow beside
+is "$(tail -n 1 "$tmp/slow")" 500 "with 500"
+is "$(tail -n 1 "$tmp/beside") $(cat "$tmp/beside.err")" 'end ' "one beside it in the same process comes to its end"
+slow=$(sed -n "s/.*pool $B: worker \\([0-9]*\\): started django\$/\\1/p" "$tmp/zfpm.log" | tail -n 1)
+passes "then zfpm ends the process" wait_until gone "$slow"
+is "$(code $B /shop/trial/who)" 200 "and the next request has another one"
+
+stop_zfpm TERM
+is "$zfpm_status" 0 "zfpm ends"
