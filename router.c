@@ -822,9 +822,12 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 		snprintf(reason, sizeof(reason), CANNOT_START "start: %s", log_wait_status(status));
 		pool_failed(w, reason, now_ms);
 	}
-	/* Ended by itself, at once, and after it served one: a program that does not keep connections, whatever it is asked for. */
-	if (w->forked && w->requests == 1 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && WIFEXITED(status) &&
-	    now_ms - w->idle_ms < START_MS)
+	/*
+	 * Ended by itself, at once, and after it served one: a program that does not keep connections, whatever it is asked
+	 * for. Not so where we have closed it, because a second request was given up.
+	 */
+	if (w->forked && w->requests == 1 && w->busy == 0 && (w->state != WORKER_LEAVING || w->doubted) &&
+	    w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && WIFEXITED(status) && now_ms - w->idle_ms < START_MS)
 		w->pool->apps[w->app].once++;
 	close_links(w);
 	nworkers--;

@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
 . "${0%/*}/generations.sh"
-plan 119
+plan 123
 
 # AddressSanitizer does not let another library be loaded before it.
 cp "$top/t/bin/app" "$top/t/bin/badserver" "$bin"
@@ -93,6 +93,11 @@ start_zfpm <<-\END
 		max_workers 1
 		max_requests 2
 	}
+	pool left {
+		user @third@
+		app app
+		max_workers 1
+	}
 END
 passes "min_workers are forked without a request" wait_until forks_are 2 "$user"
 server=$(workers "$user")
@@ -107,6 +112,14 @@ release r1 r2 r3
 finish r1 r2 r3
 passes "those beyond are idle for timeout idle" wait_until forks_are 2 "$user"
 is "$(workers "$user")" "$server" "the app server of min_workers is not retired"
+# The router closes the only connection of a worker whose client leaves. That is no habit of the program's.
+for i in 1 2 3; do
+	a=$(pid_of left)
+	request left -O -A first endless >"$tmp/out"
+	passes "a worker whose client leaves during its second request ends ($i)" wait_until gone "$a"
+done
+is "$(for i in 1 2 3 4; do pid_of left; done | sort -u | grep -c .)" 1 "the next one serves request after request"
+
 a=$(pid_of two) b=$(pid_of two) server=$(workers "$other") c=$(pid_of two)
 is "$b" "$a" "a worker serves max_requests requests"
 isnt "$c" "$a" "and then there is another"
