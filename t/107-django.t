@@ -1,6 +1,7 @@
 #!/bin/sh
 # examples/django: two Django sites of two users behind Apache and zfpm, and the adapter fcgi_wsgi.py, which is a FastCGI
 # server in its own right: no request harms another one, and no body or response that is cut off looks complete.
+# shellcheck disable=SC2016 # the expressions are perl's
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
