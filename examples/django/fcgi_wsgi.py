@@ -416,8 +416,9 @@ def main():
     application = getattr(importlib.import_module(module), name or 'application')
     signal.signal(signal.SIGTERM, stop)
 
-    # There is no thread before the first accept(): with "fork_server on" it returns in processes that were forked
-    # from this one, without Python's knowledge. Random numbers, above all, would be the same in all of them.
+    # There is no thread before the first accept(): with "fork_server on" it returns in processes that were forked from
+    # this one without Python's knowledge. It is told of it then, or all of them would have the same random numbers.
+    before_fork, after_fork = ctypes.pythonapi.PyOS_BeforeFork, ctypes.pythonapi.PyOS_AfterFork_Child
     process = os.getpid()
     while True:
         try:
@@ -430,7 +431,8 @@ def main():
             continue
         if process != os.getpid():
             process = os.getpid()
-            ctypes.pythonapi.PyOS_AfterFork_Child()
+            before_fork()
+            after_fork()
         try:
             Connection(sock).start()
         except RuntimeError as error:
