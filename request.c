@@ -37,6 +37,7 @@
 #define MAX_FREE_REQUESTS 256
 #define LOST_MS		200		/* for the master to tell why a worker closed its connection */
 #define LINGER_MS	5000		/* for a peer to take the end of a response and close */
+#define LAST_MS		1000		/* for the first request of a connection, when zfpm is to end */
 
 static const struct conf	*conf;
 static const struct status_info	*status_info;
@@ -872,7 +873,7 @@ begin_read(struct request *r, uint16_t id, int64_t now_ms)
 	}
 	r->id = id;
 	r->role = role;
-	r->keep = (r->begin[2] & FCGI_KEEP_CONN) != 0;
+	r->keep = (r->begin[2] & FCGI_KEEP_CONN) != 0 && r->last_ms == 0;
 	r->active = true;
 	r->key_ok = r->body_done = r->stdin_done = r->answered = false;
 	r->app_deaf = r->app_reset = r->exited = r->app_began = false;
@@ -1689,6 +1690,8 @@ deadline(const struct request *r, enum why *why)
 			sooner(&best, why, r->web_in_ms + t[TIMEOUT_SERVER], WHY_SERVER_READ);
 		if (r->state == REQ_IDLE && r->down.len > 0)
 			sooner(&best, why, r->web_out_ms + t[TIMEOUT_SERVER], WHY_SERVER_WRITE);
+		if (r->state == REQ_IDLE && r->last_ms != 0)
+			sooner(&best, why, r->last_ms + LAST_MS, WHY_SERVER_READ);
 		return best;
 	case REQ_PARAMS:
 	case REQ_BODY:
@@ -1783,7 +1786,7 @@ request_timeout(struct request *r, int64_t now_ms)
 		leave_worker(r, now_ms);
 		break;
 	}
-	if (r->state == REQ_LINGER) {
+	if (r->state == REQ_LINGER || (r->state == REQ_IDLE && r->last_ms != 0)) {
 		r->state = REQ_DEAD;
 		return;
 	}
@@ -1873,10 +1876,15 @@ request_drop(struct request *r, int64_t now_ms)
 }
 
 void
-request_last(struct request *r)
+request_last(struct request *r, bool at_once, int64_t now_ms)
 {
 	r->keep = false;
-	if (r->state == REQ_IDLE)
+	if (r->last_ms == 0)
+		r->last_ms = now_ms;
+	if (r->state == REQ_IDLE && !at_once && r->web_fd != -1)
+		request_web_ready(r, POLLIN, now_ms);
+	/* Between two requests the web server finds out in time; where there was none yet, it has just connected to send one. */
+	if (r->state == REQ_IDLE && (at_once || r->id != 0))
 		r->state = REQ_DEAD;
 }
 

@@ -26,6 +26,7 @@
 #include "zfpm.h"
 
 #define ACCEPT_BATCH	64	/* connections accepted in one turn */
+#define ACCEPT_LAST	1024	/* times that at most, before the listeners are closed */
 #define SPARE_FDS	64	/* never taken by connections: master, listeners, one for a new worker ... */
 #define START_MS	1000	/* a worker that ends so soon without having served has failed to start */
 #define PAUSE_MS	100	/* without a descriptor for it, accepting is tried again after that */
@@ -352,7 +353,8 @@ add_request(struct request *r, int64_t now_ms)
 	sync_request(r, now_ms);
 }
 
-static void
+/* Returns whether there may be more of them. */
+static bool
 accept_ready(const struct conf_listen *l, int64_t now_ms)
 {
 	struct request *r;
@@ -361,7 +363,7 @@ accept_ready(const struct conf_listen *l, int64_t now_ms)
 	for (i = 0; i < ACCEPT_BATCH && !quitting && !released; i++) {
 		if (!fds_left()) {
 			listeners_pause(l, "no descriptors left", now_ms);
-			return;
+			return false;
 		}
 		if ((fd = os_accept(l->fd)) == -1) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -369,7 +371,7 @@ accept_ready(const struct conf_listen *l, int64_t now_ms)
 			} else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ECONNABORTED && errno != EINTR) {
 				log_warn("listen %s: accept", l->address);
 			}
-			return;
+			return errno == ECONNABORTED || errno == EINTR;
 		}
 		if (!peer_allowed(l, fd)) {
 			close(fd);
@@ -377,10 +379,31 @@ accept_ready(const struct conf_listen *l, int64_t now_ms)
 		}
 		if ((r = request_new(fd, l, now_ms)) == NULL) {
 			log_warn("listen %s: a connection", l->address);
-			return;
+			return false;
 		}
 		all_counters.accepted++;
 		add_request(r, now_ms);
+	}
+	return i == ACCEPT_BATCH;
+}
+
+/*
+ * What has connected before we accept no more has been told that it is served:
+ * it may have sent its request already, and who has sent one can not know
+ * whether to try it elsewhere. Close each listener right behind its last one.
+ */
+static void
+accept_last(int64_t now_ms)
+{
+	int i, n;
+
+	for (i = 0; i < npfds; i++) {
+		if (watches[i].kind != WATCH_LISTEN || pfds[i].fd == -1)
+			continue;
+		for (n = 0; n < ACCEPT_LAST && accept_ready(watches[i].owner, now_ms); n++)
+			;
+		close(pfds[i].fd);
+		pfds[i].fd = -1;
 	}
 }
 
@@ -1350,7 +1373,7 @@ request_handed(struct request *r, int64_t now_ms)
 	}
 	request_arrived(r, now_ms);
 	if (quitting)
-		request_last(r);
+		request_last(r, true, now_ms);
 	add_request(r, now_ms);
 }
 
@@ -1568,15 +1591,17 @@ fail:
 
 /* Accept no more; with refuse, answer what waits; leave when the last request is done. */
 static void
-quit(bool refuse)
+quit(bool refuse, int64_t now_ms)
 {
 	struct request *r;
 
+	if (going && !quitting && !refuse)
+		accept_last(now_ms);
 	quitting = true;
 	listeners_close();
 	for (r = all; r != NULL; r = r->all_next) {
-		request_last(r);
-		sync_request(r, os_now_ms());
+		request_last(r, refuse, now_ms);
+		sync_request(r, now_ms);
 	}
 	if (refuse)
 		pool_close(CANNOT_START "stop: zfpm is stopping");
@@ -1644,7 +1669,7 @@ master_ready(int64_t now_ms)
 				server_gone(s, &msg, now_ms);
 			break;
 		case MSG_QUIT:
-			quit(msg.value != 0);
+			quit(msg.value != 0, now_ms);
 			break;
 		case MSG_HANDOVER:
 			if (fd == -1)
@@ -1705,7 +1730,7 @@ master_ready(int64_t now_ms)
 		for (n = 0; n < npfds; n++)
 			if (watches[n].kind == WATCH_MASTER)
 				pfds[n].fd = -1;
-		quit(true);
+		quit(true, now_ms);
 		dispatch(now_ms);
 	}
 }

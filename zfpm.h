@@ -984,7 +984,7 @@ struct request {
 	bool		 body_done;	/* all of the request has been read */
 	bool		 stdin_done;
 	bool		 answered;	/* STDOUT bytes have gone down */
-	uint16_t	 id;		/* the web server's; the worker always sees 1 */
+	uint16_t	 id;		/* the web server's; the worker always sees 1. 0: no request has begun on this connection yet */
 	uint16_t	 role;
 	int64_t		 content_length;	/* -1: none given */
 	int64_t		 stdin_len;	/* bytes of STDIN read */
@@ -1028,6 +1028,7 @@ struct request {
 	int64_t		 web_out_ms;	/* last byte to it, or since when it takes none */
 	int64_t		 app_ms;	/* last byte to or from the application */
 	int64_t		 lost_ms;	/* REQ_LOST began */
+	int64_t		 last_ms;	/* zfpm was told to end: no request begins after the one that runs or is to come; 0: not */
 
 	/* for messages; escaped by log.c */
 	char		 pool_name[POOL_NAME_LEN + 1];
@@ -1066,8 +1067,8 @@ void		 request_moved(struct request *);
 /* It has come from there, all but the place in a queue. Call once its bytes (request_append(): 0, or -1 without memory) are there. */
 void		 request_arrived(struct request *, int64_t now_ms);
 int		 request_append(struct request *, const uint8_t *, size_t);
-/* Accept no further request on this connection. */
-void		 request_last(struct request *);
+/* Accept no further request on this connection, but one whose first bytes are there, or the first of all; at_once: not even those. */
+void		 request_last(struct request *, bool at_once, int64_t now_ms);
 /* Nothing can be done for it any more: REQ_DEAD. */
 void		 request_drop(struct request *, int64_t now_ms);
 /* Bring events and timer in line with the state; called after every handler. */
