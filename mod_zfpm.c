@@ -352,6 +352,27 @@ wait_connected(int fd, apr_time_t deadline)
 	return error;
 }
 
+/*
+ * A machine that has lost its power or its network says no goodbye; without this
+ * a request whose response is waited for, and a kept connection, would not find
+ * out. zfpm does the same at its end: a probe after a minute, then every 10 s, and
+ * six without an answer are the end.
+ */
+static void
+set_keepalive(int fd)
+{
+	int on = 1;
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+#if defined(TCP_KEEPIDLE) && defined(TCP_KEEPINTVL) && defined(TCP_KEEPCNT)
+	int idle_s = 60, interval_s = 10, count = 6;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+#endif
+}
+
 /* Connect to one socket address. Returns the descriptor, or -1 with errno. */
 static int
 connect_to(const struct sockaddr *sa, socklen_t sa_len, apr_time_t deadline)
@@ -373,8 +394,10 @@ connect_to(const struct sockaddr *sa, socklen_t sa_len, apr_time_t deadline)
 		errno = error;
 		return -1;
 	}
-	if (sa->sa_family != AF_UNIX)
+	if (sa->sa_family != AF_UNIX) {
 		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		set_keepalive(fd);
+	}
 	return fd;
 }
 

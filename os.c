@@ -16,6 +16,9 @@
 #include <sys/syscall.h>
 #endif
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -304,6 +307,27 @@ int
 os_accept(int fd)
 {
 	return accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/*
+ * A peer that has lost its power or its network says no goodbye, and who only
+ * waits for it never finds out by himself. Two hours, which is what systems wait
+ * by default before they ask, are too long. Not TCP_USER_TIMEOUT: it also ends
+ * connections whose peer is there and takes nothing for a while.
+ */
+void
+os_keepalive(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+#if defined(TCP_KEEPIDLE) && defined(TCP_KEEPINTVL) && defined(TCP_KEEPCNT)
+	int idle_s = 60, interval_s = 10, count = 6;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof(interval_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+#endif
 }
 
 int

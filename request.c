@@ -226,8 +226,10 @@ request_new(int fd, const struct conf_listen *listen, int64_t now_ms)
 	r->listen = listen;
 	r->web_in_ms = r->start_ms = now_ms;
 	r->status_name[0] = r->pool_name[0] = r->app_name[0] = r->about.method[0] = r->about.uri[0] = r->about.script[0] = '\0';
-	if (listen->sa.ss_family != AF_UNIX)
+	if (listen->sa.ss_family != AF_UNIX) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		os_keepalive(fd);
+	}
 	return r;
 }
 

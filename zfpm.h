@@ -1177,6 +1177,7 @@ int	 os_pipe(int fd[2]);			/* close-on-exec */
 void	 os_pipe_room(int fd, int bytes);	/* how much it holds, where that can be said */
 int	 os_socketpair(int type, int sv[2]);	/* AF_UNIX, close-on-exec */
 int	 os_peer_uid(int fd, uid_t *);		/* of a connected Unix socket */
+void	 os_keepalive(int fd);			/* a TCP connection whose peer has vanished breaks within two minutes, where that can be said */
 /* From now on recv(MSG_PEEK) goes on where the last one ended. 0, or -1 with errno: there is no such thing. */
 int	 os_peek_on(int fd);
 /* A descriptor or -1 with errno; non-blocking, close-on-exec. */
