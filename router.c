@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <arpa/inet.h>
 #include <netinet/in.h>
 
 #include <errno.h>
@@ -290,17 +291,12 @@ listeners_pause(const struct conf_listen *l, const char *why, int64_t now_ms)
 }
 
 static bool
-net_allowed(const struct conf_net *net, const struct sockaddr_storage *sa)
+net_allowed(const struct conf_net *net, int family, const uint8_t *addr)
 {
-	const uint8_t *addr;
 	int i;
 
-	if (sa->ss_family == AF_INET)
-		addr = (const uint8_t *)&((const struct sockaddr_in *)sa)->sin_addr;
-	else
-		addr = (const uint8_t *)&((const struct sockaddr_in6 *)sa)->sin6_addr;
 	for (; net != NULL; net = net->next) {
-		if (net->family != sa->ss_family)
+		if (net->family != family)
 			continue;
 		for (i = 0; i < net->prefix_len; i++)
 			if (((addr[i / 8] ^ net->addr[i / 8]) & 0x80 >> i % 8) != 0)
@@ -308,6 +304,32 @@ net_allowed(const struct conf_net *net, const struct sockaddr_storage *sa)
 		if (i == net->prefix_len)
 			return true;
 	}
+	return false;
+}
+
+/*
+ * May this address use the listener? One of IPv4 that has connected to a socket
+ * of IPv6 comes as ::ffff:a.b.c.d. For us, and in the log, it is what it is.
+ */
+static bool
+address_allowed(const struct conf_listen *l, const struct sockaddr_storage *sa)
+{
+	const struct in6_addr *in6 = &((const struct sockaddr_in6 *)sa)->sin6_addr;
+	const void *addr = in6;
+	char text[INET6_ADDRSTRLEN];
+	int family = sa->ss_family;
+
+	if (family == AF_INET6 && net_allowed(l->allow, family, in6->s6_addr))
+		return true;
+	if (family == AF_INET) {
+		addr = &((const struct sockaddr_in *)sa)->sin_addr;
+	} else if (IN6_IS_ADDR_V4MAPPED(in6)) {
+		addr = &in6->s6_addr[12];
+		family = AF_INET;
+	}
+	if (family == AF_INET && net_allowed(l->allow, family, addr))
+		return true;
+	log_warnx("listen %s: peer %s is not allowed", l->address, inet_ntop(family, addr, text, sizeof(text)));
 	return false;
 }
 
@@ -320,14 +342,8 @@ peer_allowed(const struct conf_listen *l, int fd)
 	uid_t uid;
 	int i;
 
-	if (l->sa.ss_family != AF_UNIX) {
-		if (getpeername(fd, (struct sockaddr *)&sa, &len) == -1)
-			return false;
-		if (net_allowed(l->allow, &sa))
-			return true;
-		log_warnx("listen %s: peer's address is not allowed", l->address);
-		return false;
-	}
+	if (l->sa.ss_family != AF_UNIX)
+		return getpeername(fd, (struct sockaddr *)&sa, &len) == 0 && address_allowed(l, &sa);
 	if (l->nallow_uids == 0)
 		return true;
 	if (os_peer_uid(fd, &uid) == -1) {
