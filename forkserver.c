@@ -18,6 +18,7 @@
 
 #ifdef __linux__
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <dirent.h>
 #include <sched.h>
 #endif
@@ -37,6 +38,18 @@
 
 #include "forkserver.h"
 
+/*
+ * It goes into applications with an older C library than it was made with too, in a chroot or a tree of their own, and
+ * so asks for nothing younger than it needs. With glibc 2.34 dlsym() came from libdl into libc: this is its older name,
+ * and an application without libdl has none. fstat(), of glibc 2.33, is left to systems without statx().
+ */
+#if defined(__GLIBC__) && defined(__x86_64__)
+__asm__(".symver dlsym, dlsym@GLIBC_2.2.5");
+#elif defined(__GLIBC__) && defined(__aarch64__)
+__asm__(".symver dlsym, dlsym@GLIBC_2.17");
+#endif
+#pragma weak dlsym
+
 #define LISTEN_FD	0	/* where a FastCGI application finds its socket */
 #define MAX_CONNS	32	/* routers, and workers' connections whose FS_FORK has not come: both are few */
 #define FIRST_MS	5000	/* for the first message of a connection */
@@ -47,6 +60,11 @@
 
 /* ---- what this process is ------------------------------------------------------ */
 
+/* Which file or socket a descriptor leads to. */
+struct identity {
+	uint64_t	 device, inode;
+};
+
 static enum {
 	ROLE_STARTING,	/* the application has not waited for a connection yet */
 	ROLE_SERVER,	/* the app server, in its loop for good */
@@ -56,9 +74,9 @@ static enum {
 } role;
 
 static pid_t		 started_pid;	/* the process that was started; in a worker too */
-static struct stat	 our_socket;	/* descriptor 0: the listening socket, in a worker what took its place */
+static struct identity	 our_socket;	/* descriptor 0: the listening socket, in a worker what took its place */
 static int		 conn_fd = -1;	/* in a worker: its connection */
-static struct stat	 conn_stat;	/* what it looks like: the application may close it and open others */
+static struct identity	 conn_id;	/* what it is: the application may close it and open others */
 
 typedef int		 accept_fn(int, struct sockaddr *, socklen_t *);
 typedef int		 accept4_fn(int, struct sockaddr *, socklen_t *, int);
@@ -128,6 +146,33 @@ now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static bool
+identify(int fd, struct identity *id)
+{
+#ifdef STATX_INO
+	struct statx st;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_INO, &st) == -1)
+		return false;
+	id->device = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
+	id->inode = st.stx_ino;
+#else
+	struct stat st;
+
+	if (fstat(fd, &st) == -1)
+		return false;
+	id->device = (uint64_t)st.st_dev;
+	id->inode = (uint64_t)st.st_ino;
+#endif
+	return true;
+}
+
+static bool
+same_file(const struct identity *a, const struct identity *b)
+{
+	return a->device == b->device && a->inode == b->inode;
 }
 
 static void
@@ -330,9 +375,9 @@ become_worker(struct conn *own, int idle_fd, int app_fd)
 		dup2(idle_fd, app_fd);
 	close(idle_fd);
 	fcntl(app_fd, F_SETFD, listen_fd_flags);
-	fstat(LISTEN_FD, &our_socket);
+	identify(LISTEN_FD, &our_socket);
 	conn_fd = own->fd;
-	fstat(conn_fd, &conn_stat);
+	identify(conn_fd, &conn_id);
 
 	/* 3 */
 	for (i = 0; i < NSIGNALS; i++)
@@ -900,19 +945,13 @@ serve(int app_fd)
 
 /* ---- in a worker ------------------------------------------------------------------------------ */
 
-static bool
-same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
-}
-
 /* Whether the application still has its connection open. */
 static bool
 conn_is_open(void)
 {
-	struct stat st;
+	struct identity id;
 
-	return fstat(conn_fd, &st) == 0 && same_file(&st, &conn_stat);
+	return identify(conn_fd, &id) && same_file(&id, &conn_id);
 }
 
 /* Wait for its first byte: 1, its end: 0, or a signal handler: -1. Applications are not patient once they have it. */
@@ -1007,25 +1046,46 @@ is_ours(int fd)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss), on_len = sizeof(int);
-	struct stat st;
+	struct identity id;
 	int on = 0;
 
-	if (fstat(fd, &st) == -1)
+	if (!identify(fd, &id))
 		return false;
 	if (role != ROLE_STARTING)
-		return same_file(&st, &our_socket);
-	if (fstat(LISTEN_FD, &our_socket) == -1 || !same_file(&st, &our_socket))
+		return same_file(&id, &our_socket);
+	if (!identify(LISTEN_FD, &our_socket) || !same_file(&id, &our_socket))
 		return false;
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &on_len) == -1 || !on)
 		return false;
 	return getsockname(fd, (struct sockaddr *)&ss, &len) == 0 && ss.ss_family == AF_UNIX;
 }
 
+#ifdef __linux__
+static int
+call_accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return (int)syscall(SYS_accept4, fd, addr, len, 0);
+}
+
+static int
+call_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	return (int)syscall(SYS_accept4, fd, addr, len, flags);
+}
+#endif
+
 static void
 find_real(void)
 {
 	if (real_accept != NULL)
 		return;
+#ifdef __linux__
+	if (dlsym == NULL) {
+		real_accept = call_accept;
+		real_accept4 = call_accept4;
+		return;
+	}
+#endif
 	real_accept = (accept_fn *)dlsym(RTLD_NEXT, "accept");
 	real_accept4 = (accept4_fn *)dlsym(RTLD_NEXT, "accept4");
 }
