@@ -194,19 +194,34 @@ struct elf {
 	uint64_t	 machine;
 	uint64_t	 type;		/* ET_EXEC, ET_DYN */
 	bool		 interpreter;	/* it is loaded by ld.so */
+	bool		 library;	/* it has a name for others to load it by: with none of both, it is linked statically */
 };
 
 #define ELF_HEADERS	128	/* programs have a dozen */
+#define ELF_DYNAMIC	256	/* libraries have two dozens */
 #define ELF_AT(field)		(wide ? offsetof(Elf64_Ehdr, field) : offsetof(Elf32_Ehdr, field))
 #define ELF_SIZE(field)		(wide ? sizeof(((Elf64_Ehdr *)0)->field) : sizeof(((Elf32_Ehdr *)0)->field))
 #define ELF_GET(field)		elf_number(fd, big, ELF_AT(field), ELF_SIZE(field))
+
+/* Whether its dynamic section at this offset has a name. In both classes a tag and its value have the size of an address. */
+static bool
+elf_has_name(int fd, bool big, bool wide, uint64_t offset)
+{
+	size_t size = wide ? 8 : 4;
+	uint64_t tag = DT_NULL + 1;
+	int i;
+
+	for (i = 0; i < ELF_DYNAMIC && tag != DT_NULL && tag != DT_SONAME; i++)
+		tag = elf_number(fd, big, offset + (uint64_t)i * 2 * size, size);
+	return tag == DT_SONAME;
+}
 
 /* False if it is none, a script for instance, or a broken one. */
 static bool
 read_elf(int fd, struct elf *elf)
 {
 	uint8_t ident[EI_NIDENT];
-	uint64_t headers, size, n, i;
+	uint64_t headers, size, n, i, at, type;
 	bool wide, big;
 
 	if (pread(fd, ident, sizeof(ident), 0) != sizeof(ident) || memcmp(ident, ELFMAG, SELFMAG) != 0)
@@ -222,16 +237,21 @@ read_elf(int fd, struct elf *elf)
 	n = ELF_GET(e_phnum);
 	if (headers == 0 || headers > INT32_MAX || size == 0 || n == 0 || n > ELF_HEADERS)
 		return false;
-	elf->interpreter = false;
-	/* In both classes p_type comes first, and has four bytes. */
-	for (i = 0; i < n; i++)
-		elf->interpreter |= elf_number(fd, big, headers + i * size, 4) == PT_INTERP;
+	elf->interpreter = elf->library = false;
+	for (i = 0; i < n; i++) {
+		at = headers + i * size;
+		type = elf_number(fd, big, at, 4);	/* in both classes p_type comes first, and has four bytes */
+		elf->interpreter |= type == PT_INTERP;
+		if (type == PT_DYNAMIC)
+			elf->library |= elf_has_name(fd, big, wide, elf_number(fd, big,
+			    at + (wide ? offsetof(Elf64_Phdr, p_offset) : offsetof(Elf32_Phdr, p_offset)), wide ? 8 : 4));
+	}
 	return true;
 }
 
 /*
  * A script passes: it is its interpreter that the library is loaded into, and whether that calls accept() only
- * `timeout start` can tell.
+ * `timeout start` can tell. So does ld.so itself, which loads the library along with the program that it is given.
  */
 int
 spawn_check_fork_server(const char *command, const char *library, uid_t uid, struct spawn_error *err)
@@ -274,7 +294,7 @@ spawn_check_fork_server(const char *command, const char *library, uid_t uid, str
 	close(fd);
 	if (!known)
 		return 0;
-	if (!program.interpreter)
+	if (!program.interpreter && !program.library)
 		return refuse(err, "command", "%.100s: is linked statically: it ignores the fork server's library; needs 'fork_server off'", command);
 	if (program.class != loaded.class || program.order != loaded.order || program.machine != loaded.machine)
 		return refuse(err, "command", "%.90s: is for another processor than %.90s: needs 'fork_server off'", command, library);
