@@ -1475,7 +1475,8 @@ router_read(struct router *r, int64_t now_ms)
 			/* Unknown is no offence: it may have died while the message was under way. */
 			if ((p = proc_by_number(msg.worker)) == NULL || p->router != r || p->kind != PROC_DIRECT)
 				break;
-			if (msg.value != 0)
+			p->whole |= msg.value == 2;
+			if (msg.value == 1)
 				proc_kill(p);
 			else
 				proc_stop(p, now_ms);
@@ -1947,6 +1948,7 @@ static void
 begin_quit(enum master_state to, int64_t now_ms)
 {
 	struct router *r;
+	int i;
 
 	if (to <= state)
 		return;
@@ -1964,8 +1966,12 @@ begin_quit(enum master_state to, int64_t now_ms)
 		listen_close(next_conf);
 	for (r = m.routers; r != NULL; r = r->next)
 		tell_simple(r, MSG_QUIT, to == MASTER_STOPPING, NULL, -1);
-	if (to == MASTER_STOPPING)
-		stop_all(now_ms);
+	if (to != MASTER_STOPPING)
+		return;
+	/* All that runs, and which worker still has a script only its router knows. */
+	for (i = 0; i < m.nprocs; i++)
+		m.procs[i]->whole = m.procs[i]->kind == PROC_DIRECT;
+	stop_all(now_ms);
 }
 
 /* What a command asks for. fd: a descriptor that came with it, ours to close, or -1. */
@@ -2100,10 +2106,11 @@ reap(int64_t now_ms)
 		/*
 		 * It is still a zombie, so its pid and process group can not belong to anybody else. A program that did
 		 * not end by itself leaves nothing behind: PHP's own children would go on serving without a parent.
-		 * What a script has put into the background on purpose survives an ordinary end.
+		 * What a script has put into the background on purpose survives an ordinary end. That of one that was overdue
+		 * is none, even if it exits by itself: fcgiwrap does, and leaves the script that it was to end.
 		 */
 		p = proc_by_pid(si.si_pid);
-		if (p != NULL && (si.si_code != CLD_EXITED || p->state == PROC_KILLED)) {
+		if (p != NULL && (si.si_code != CLD_EXITED || p->state == PROC_KILLED || p->whole)) {
 			kill(-si.si_pid, SIGKILL);
 			if (p->kind == PROC_SERVER)
 				os_kill_session(si.si_pid);

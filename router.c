@@ -470,7 +470,7 @@ tell_master(enum msg_type type, const struct worker *w)
 		snprintf(msg.text, sizeof(msg.text), "%s", w->pool->name);
 	}
 	if (type == MSG_STOP)
-		msg.value = w->kill;
+		msg.value = w->kill ? 1 : w->cause == END_TIMEOUT ? 2 : 0;
 	send_master(&msg);
 }
 

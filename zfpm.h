@@ -199,7 +199,7 @@ enum msg_type {
 	/* router to master */
 	MSG_PONG = 1,		/* answer to MSG_PING; the first one says that the router lives */
 	MSG_SPAWN,		/* worker, pool, app, name: start one */
-	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once */
+	MSG_STOP,		/* worker: SIGTERM, and SIGKILL after `timeout kill`; value 1: SIGKILL at once; 2: it is overdue, and with it what it has started */
 	MSG_RELEASED,		/* answer to MSG_HANDOVER: it accepts and starts nothing any more, and has given what was idle. Again: the successor takes nothing, MSG_HANDOVER once more */
 	MSG_GIVE,		/* worker: it is idle; its descriptors are on their way to the successor */
 	MSG_ENDED,		/* worker of an app server, value: its wait status, as the app server says */
@@ -408,6 +408,7 @@ struct proc {
 	uint64_t	 fingerprint;	/* of the settings that it was started with */
 	int64_t		 patience_ms;	/* `timeout kill` of those */
 	bool		 cgroup;	/* it is in the pool's cgroup */
+	bool		 whole;		/* PROC_DIRECT: nothing of its process group outlives it, however it ends */
 	int		 report_fd;	/* until exec is reported, then -1 */
 	int		 error_fd;	/* until it is handed to a router, then -1 */
 	int64_t		 kill_ms;	/* PROC_STOPPING */
