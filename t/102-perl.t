@@ -5,7 +5,7 @@
 . "${0%/*}/httpd.sh"
 need_httpd
 perl -MCGI::Fast -e 1 2>/dev/null || skip_all "no CGI::Fast"
-plan 83
+plan 81
 
 want_user alice bob web
 make_key
