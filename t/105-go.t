@@ -5,7 +5,7 @@
 . "${0%/*}/httpd.sh"
 need_httpd
 command -v go >/dev/null || skip_all "no Go"
-plan 65
+plan 66
 
 want_user alice web
 make_key
@@ -266,9 +266,11 @@ listen ear1
 passes "one listens" wait_until hears ear1 ': welcome'
 "$zfpm" retire -c "$tmp/zfpm.conf" www.example.com >"$tmp/retire.log" 2>&1 &
 retire=$!
+retiring() { "$zfpm" status -c "$tmp/zfpm.conf" www.example.com | grep -q retiring; }
+passes "zfpm retire: the process is to go" wait_until retiring
 get_exec www.example.com /test/pid >"$tmp/new" &
 new=$!
-passes "zfpm retire: a new request waits for the new process" wait_until waiting 1
+passes "a new request waits for another one" wait_until waiting 1
 fails "which waits for the old one" gone "$process"
 leave ear1
 wait "$new" "$retire"
