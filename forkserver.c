@@ -28,6 +28,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -1094,12 +1095,20 @@ static int
 accept_ours(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	sigset_t all, mask;
+	static atomic_flag taken = ATOMIC_FLAG_INIT;
 	int conn, error;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &mask);
-	if (role == ROLE_STARTING)
+	/*
+	 * Of several threads the first one tells the router that there are some. To the others nothing comes: an error, and
+	 * the program might be gone before that is said.
+	 */
+	if (role == ROLE_STARTING && !atomic_flag_test_and_set(&taken))
 		serve(fd);
+	else if (role == ROLE_STARTING || role == ROLE_SERVER)
+		for (;;)
+			pause();
 	conn = worker_accept(addr, len, flags, &mask);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &mask, NULL);
