@@ -6,7 +6,7 @@
 need_httpd
 command -v cc >/dev/null || skip_all "no compiler"
 [ -e /usr/include/fcgi_stdio.h ] || skip_all "no libfcgi-dev"
-plan 57
+plan 59
 
 want_user alice web
 make_key
@@ -96,7 +96,8 @@ passes "one that is built anew takes its place" wait_until renewed
 
 get www.example.com /talk >"$tmp/talk"
 process=$(sed -n 's/^process \([0-9]*\):.*/\1/p' "$tmp/talk")
-is "$(sed -n 's/^Threads:[[:space:]]*//p' "/proc/$process/status")" 16 "the other program has 16 threads"
+has_threads() { [ "$(sed -n 's/^Threads:[[:space:]]*//p' "/proc/$process/status")" = 16 ]; }
+passes "the other program has 16 threads" wait_until has_threads
 is "$(get www.example.com /talk/say --data-binary 'first words')" '1 first words' "something is said"
 is "$(get www.example.com '/talk/wait?0')" '1 first words' "who has not heard it gets it at once"
 
@@ -170,8 +171,40 @@ passes "with no more than 16 connections" test "$sockets" -le 17 || diag "$socke
 # The fork server is not for threads.
 run -e '/^app talk/,/^}/{s/fork_server off/fork_server on/;/connections/d}'
 is "$(code www.example.com /talk)" 500 "fork_server on: there is none for a program with threads"
-passes "and zfpm says what to do" wait_for_log "Cannot start FCGI process: start: the program has threads when it first waits for a request: it needs 'fork_server off'"
+passes "and zfpm says what to do" \
+    wait_for_log "Cannot start FCGI process: start: the program has threads when it first waits for a request: it needs 'fork_server off'"
 is "$(code www.example.com /count)" 200 "the one without has one"
+# All threads ask at one time, and a program may end when one of them is told that there is nothing.
+cat >"$tmp/hasty.c" <<-\END
+	#include <sys/socket.h>
+	#include <pthread.h>
+	#include <unistd.h>
+
+	static void *
+	hasty(void *unused)
+	{
+		if (accept(0, NULL, NULL) == -1)
+			_exit(0);
+		return unused;
+	}
+
+	int
+	main(void)
+	{
+		pthread_t t;
+		int i;
+
+		for (i = 0; i < 8; i++)
+			pthread_create(&t, NULL, hasty, NULL);
+		hasty(NULL);
+	}
+END
+cc -O2 -pthread -o "$dir/hasty" "$tmp/hasty.c"
+chown "$alice:" "$dir/hasty"
+run -e '/^app talk/,/^}/{s/fork_server off/fork_server on/;/connections/d;s|/talk 16|/hasty|}'
+is "$(code www.example.com /talk/hasty)" 500 "nor for one whose threads all wait at a time"
+passes "which is said of it too" \
+    wait_for_log "Cannot start FCGI process: start: the program has threads when it first waits for a request: .* \\(GET /talk/hasty"
 {
 	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
 	example libfcgi/zfpm.conf -e '/^app talk/,/^}/s/fork_server off/fork_server on/'
