@@ -56,6 +56,7 @@ __asm__(".symver dlsym, dlsym@GLIBC_2.17");
 #define FIRST_MS	5000	/* for the first message of a connection */
 #define PAUSE_MS	100	/* after an accept() that failed for want of descriptors or memory */
 #define STOP_MS		5000	/* how long to wait, at the end, for routers that do not read */
+#define REFUSED_MS	2000	/* and for one that is to read why there are no workers */
 #define LOOK_MS		1000	/* between two looks whether the application has closed its connection */
 #define NEVER		INT64_MAX
 
@@ -518,6 +519,9 @@ hear_hello(struct conn *c, int app_fd)
 		c->state = CONN_OVER;
 	} else if (refusal != NULL) {
 		tell(c, FS_REFUSED, 0, getpid(), FS_VERSION, refusal);
+		/* Our end may be known before the reason has been read, and then that is not looked for: stay until it hangs up. */
+		shutdown(c->fd, SHUT_WR);
+		poll(&(struct pollfd){ .fd = c->fd }, 1, REFUSED_MS);
 		_exit(1);
 	} else
 		tell(c, FS_READY, 0, getpid(), FS_VERSION, "");
