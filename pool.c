@@ -451,6 +451,7 @@ worker_new(struct pool *p, int app, uint32_t number, enum worker_state state, in
 	w->pool = p;
 	w->app = app;
 	w->cause = END_DIED;
+	w->closes = p->apps[app].fragile;
 	w->start_ms = now_ms;
 	w->errors.fd = -1;
 	w->errors.pool = p;
@@ -686,6 +687,7 @@ pool_leave(struct link *l, int64_t now_ms)
 	w->busy--;
 	w->pool->busy--;
 	state_enter(w, WORKER_LEAVING);
+	w->asked = false;
 	timeout_arm(&w->timer, now_ms + w->pool->conf->timeout_ms[TIMEOUT_APP]);
 	add_chore(w);
 }
@@ -717,6 +719,7 @@ pool_doubt(struct link *l, int64_t now_ms)
 	w->busy--;
 	w->pool->busy--;
 	state_enter(w, WORKER_LEAVING);
+	w->asked = false;
 	/* Back or gone within moments, most likely: nobody else is started in its place so long. */
 	w->doubted = true;
 	w->pool->apps[w->app].starting++;
@@ -766,6 +769,22 @@ pool_returned(struct worker *w, int64_t now_ms)
 	}
 	idle_since(w, now_ms);
 	state_enter(w, WORKER_IDLE);
+}
+
+void
+pool_fragile(struct worker *w)
+{
+	struct pool_app *a = &w->pool->apps[w->app];
+	struct worker *o;
+
+	if (a->fragile)
+		return;
+	a->fragile = true;
+	for (o = w->pool->workers; o != NULL; o = o->pool_next)
+		if (o->app == w->app)
+			o->closes = true;
+	log_info("pool %s: app %s: does not survive an empty connection; its workers will not be asked with one when they have closed theirs",
+	    w->pool->name, w->pool->conf->apps[w->app]->name);
 }
 
 void

@@ -1471,8 +1471,11 @@ app_ended(struct request *r, bool clean, size_t unread, int64_t now_ms)
 
 	log_slow(r, now_ms);
 	pool_served(r->pool, now_ms);
-	/* An answer before the whole request was taken, or rubbish after it: this connection is out of step. */
-	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited) {
+	/*
+	 * An answer before the whole request was taken, or rubbish after it: this connection is out of step. One that the
+	 * worker is about to close would still look open to the next request, which then is lost.
+	 */
+	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited || (l->worker->closes && l->worker->nlinks == 1)) {
 		take_out(l, unread);
 		close(l->fd);
 		l->fd = -1;

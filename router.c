@@ -518,6 +518,7 @@ close_links(struct worker *w)
 /*
  * A worker's request was given up, and only the worker knows when it is through with it. Offer it a
  * connection that has ended already: when it is back at accept(), it takes that, finds the end, and closes.
+ * A program may also die of that, and close on its way out: a second one it does not take, and the kernel resets that.
  */
 static void
 probe(struct worker *w)
@@ -544,7 +545,12 @@ probe_ready(struct link *l, int64_t now_ms)
 	if ((n = read(l->fd, buf, sizeof(buf))) > 0 || (n == -1 && (errno == EAGAIN || errno == EINTR)))
 		return;
 	close_links(w);
-	pool_returned(w, now_ms);
+	if (n == 0 && !w->asked) {
+		w->asked = true;
+		probe(w);
+	} else if (n == 0 || !w->asked) {
+		pool_returned(w, now_ms);
+	}	/* else its exit, or its timer, is next */
 }
 
 /* Give a request to the worker that pool.c has chosen. */
@@ -855,6 +861,8 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 	else if ((w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE) || w->busy > 0)
 		log_info("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
 		    (unsigned long long)w->requests);
+	if (w->state == WORKER_LEAVING && w->asked && status != 0)
+		pool_fragile(w);
 	/* Ended by itself, at once, and before it served anybody: it could not start. */
 	if (!expected && w->requests == 0 && w->busy == 0 && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && ended_by_itself(status) &&
 	    now_ms - w->idle_ms < START_MS) {

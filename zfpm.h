@@ -654,6 +654,7 @@ struct worker {
 	bool		 told;		/* the master has been told to stop it */
 	bool		 ahead;		/* WORKER_STARTING: nobody waits for it */
 	bool		 doubted;	/* WORKER_LEAVING by pool_doubt(), and counted in its app's starting */
+	bool		 asked;		/* WORKER_LEAVING: it has taken an empty connection, and closed that without an error */
 	bool		 closes;	/* it closes its connection after a response, and lives */
 	struct timer	 timer;		/* idle: retire; leaving: overdue; stopping, of an app server: the next signal */
 	int		 signal;	/* the last one that its app server was asked to send; 0: none */
@@ -681,6 +682,7 @@ struct pool_app {
 	int		 queued;
 	int		 starting;	/* workers that will be idle soon */
 	int		 alive;		/* workers that will serve again: starting, idle, busy or leaving */
+	bool		 fragile;	/* an empty connection ends its workers: that they close is no reason to ask them with one */
 	int		 once;		/* forked workers in a row that have closed their one connection after their first response */
 	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
 	int64_t		 retry_ms;	/* no start before this time */
@@ -776,6 +778,8 @@ void		 pool_overdue(struct link *, enum end_cause);
 void		 pool_idle_too_long(struct worker *);
 /* A leaving worker is back. */
 void		 pool_returned(struct worker *, int64_t now_ms);
+/* It has died of being asked whether it is back, and so would the others of its app. */
+void		 pool_fragile(struct worker *);
 /* Stop a worker: at once if it serves nobody, else with the end of its last request. */
 void		 pool_retire(struct worker *, enum end_cause);
 struct worker	*pool_worker(uint32_t number);

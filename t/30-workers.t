@@ -84,13 +84,13 @@ request kept closeafter show=X >"$tmp/k4" 2>&1
 is "$?" 0 "an application may close it after an answer"
 wait_until connection_closed
 request kept >"$tmp/k5"
-# 2 was the probe that asked whether it is back at accept().
-is "$(line_of k5 pid) $(line_of k5 connection) $(line_of k5 request)" "$pid 3 1" "then the same worker is connected to again"
+# 2 and 3 have asked whether it is back at accept().
+is "$(line_of k5 pid) $(line_of k5 connection) $(line_of k5 request)" "$pid 4 1" "then the same worker is connected to again"
 request kept -a hasty >"$tmp/k6"
 pid=$(line_of k6 pid)
 passes "an application may close it while it is idle" wait_until connection_closed
 request kept -a hasty >"$tmp/k7"
-is "$(line_of k7 pid) $(line_of k7 connection)" "$pid 3" "then it is connected to again too"
+is "$(line_of k7 pid) $(line_of k7 connection)" "$pid 4" "then it is connected to again too"
 
 # A worker that ends on its own
 served=0
