@@ -107,6 +107,7 @@ isnt "$(line_of t4 pid)" "$(line_of t3 pid)" "then another one is started"
 pid=$(pid_of kept)
 kill -STOP "$zfpm_pid"
 kill -KILL "$pid"
+wait_until gone "$pid"
 request kept -t 60 >"$tmp/d" 2>"$tmp/d.txt" &
 client=$!
 wait_for_log "pool kept: worker $pid: has closed its connection"
