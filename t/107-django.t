@@ -645,7 +645,9 @@ printf 'this is no Python\n' >>"$alice_home/site/notes/settings.py"
 is "$(code $A /trial/who)" 500 "a program that does not start is a 500"
 passes "zfpm's log has the reason" wait_for_log "pool $A: worker [0-9]+: stderr: SyntaxError: invalid syntax"
 passes "and what came of it" wait_for_log "pool $A: worker [0-9]+: exited with status 1"
-passes "the virtual host's error log too" wait_until errors 'stderr: Cannot start FCGI process: start: exited with status 1'
+# How it ended, or on a busy machine only that it did: zfpm waits for that for a fifth of a second.
+passes "the virtual host's error log too" \
+    wait_until errors 'stderr: (Cannot start FCGI process: start: exited with status 1|FCGI process [0-9]+ closed the connection)'
 sed '$d' "$alice_home/site/notes/settings.py" >"$tmp/settings.py" && cat "$tmp/settings.py" >"$alice_home/site/notes/settings.py"
 serves() { [ "$(code $A /trial/who)" = 200 ]; }
 passes "once it is mended it serves" wait_until serves
