@@ -88,6 +88,7 @@
 #define TRACE_RECORD	APLOG_TRACE5	/* each record, its type and length */
 #define TRACE_PARAM	APLOG_TRACE7	/* each parameter, its name and length; values may be secrets */
 #define ABORT_WAIT	apr_time_from_sec(1)	/* for zfpm to take notice of an ABORT_REQUEST */
+#define PATIENCE	apr_time_from_sec(1)	/* how long a client that left at once is not missed */
 #define CONNECT_NAP_MS		10	/* between tries while zfpm's listen queue is full */
 
 #define RESET_MESSAGE	"Connection to FastCGI was reset by peer during reading response. " \
@@ -1672,18 +1673,27 @@ poll_watching(struct exchange *x, struct pollfd *p, nfds_t nfds, int ms)
 	}
 }
 
-/* Until zfpm or the client has something for us, or the time is over. */
+/*
+ * Until zfpm or the client has something for us, or the time is over.
+ *
+ * Programs start work in the background by a request to their own site whose
+ * answer they do not wait for: they send it and close. That the client left
+ * is for the application to judge, so the request gets the time to reach one.
+ * Only what still waits for a worker after that is given up.
+ */
 static void
 wait_event(struct exchange *x)
 {
 	struct pollfd p[2];
-	apr_interval_time_t limit;
+	apr_interval_time_t limit, patience = 0;
 	int ms, n, nfds = 1;
 
 	p[0] = (struct pollfd){ .fd = x->fd, .events = x->blocked ? POLLIN | POLLOUT : POLLIN };
 	if (x->client_fd == -1)
 		find_client(x);
-	if (x->client_fd != -1 && (x->client_hup || x->starved)) {
+	if (x->client_hup && !x->starved)
+		patience = x->start + PATIENCE - apr_time_now();
+	if (x->client_fd != -1 && (x->client_hup || x->starved) && patience <= 0) {
 		p[nfds++] = (struct pollfd){ .fd = x->client_fd,
 		    .events = (short)((x->client_hup ? CLIENT_CLOSES : 0) | (x->starved ? POLLIN : 0)) };
 	}
@@ -1691,8 +1701,12 @@ wait_event(struct exchange *x)
 		ms = nfds == 2 ? CLIENT_TICK_MS : BLIND_TICK_MS;
 	else
 		ms = x->sc->timeout > 0 ? (int)apr_time_as_msec(x->sc->timeout) : -1;
+	if (patience > 0 && (ms == -1 || ms > apr_time_as_msec(patience)))
+		ms = (int)apr_time_as_msec(patience) + 1;
+	else
+		patience = 0;
 	n = poll_watching(x, p, (nfds_t)nfds, ms);
-	if (x->down == DOWN_GONE)
+	if (x->down == DOWN_GONE || (n == 0 && patience > 0))
 		return;
 	if (n == 0 && !(x->starved && !x->blocked)) {
 		x->down = DOWN_SILENT;

@@ -1,10 +1,10 @@
 #!/bin/sh
-# When the client leaves, PHP's own ignore_user_abort decides, whatever the protocol and the MPM; a request that
-# still waits for a worker is not run at all.
+# When the client leaves, PHP's own ignore_user_abort decides, whatever the protocol and the MPM, and be it that the client
+# never meant to stay; a request that still waits for a worker is not run at all.
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 28
+plan 30
 
 make_user alice
 want_user web
@@ -59,9 +59,21 @@ cat >"$tmp/www/a.test/silent.php" <<-\EOF
 	flush();
 	touch($_GET['note'] . '.whole');
 EOF
+# For nobody
+cat >"$tmp/www/a.test/background.php" <<-\EOF
+	<?php
+	ignore_user_abort(true);
+	touch($_GET['note']);
+EOF
 touch "$tmp/www/one.test/x.app"
 mkdir -m 1777 "$tmp/notes"
 
+# A request whose answer nobody wants, as programs start work in the background with it: sent, and closed.
+send_and_close() {
+	perl -MIO::Socket::INET -e '
+		my $s = IO::Socket::INET->new("127.0.0.1:$ARGV[0]") or die;
+		syswrite $s, "GET $ARGV[2] HTTP/1.1\r\nHost: $ARGV[1]\r\nConnection: close\r\n\r\n"' "$port" "$@"
+}
 left() { [ "$(count_errors 'the client left before the end')" -gt "$before" ]; }
 
 for mpm in event prefork; do
@@ -106,6 +118,14 @@ for mpm in event prefork; do
 			done
 		done
 	done
+
+	run=0
+	for i in 1 2 3 4 5; do
+		send_and_close a.test "/background.php?note=$tmp/notes/$mpm.background.$i"
+		wait_until test -e "$tmp/notes/$mpm.background.$i" || break
+		run=$i
+	done
+	is "$run" 5 "$mpm: requests whose client closes as soon as they are sent are run"
 
 	# One worker, which is busy: the next request waits.
 	get_exec one.test "/x.app?at=headers&note=$tmp/notes/$mpm.held&out=6000&record=1000&pause=500" >"$tmp/held" &
