@@ -219,6 +219,7 @@ struct exchange {
 	bool		 passed;	/* something has been handed down: the status can not change any more */
 	apr_bucket_brigade *out;	/* to be handed down */
 	size_t		 out_len;
+	apr_time_t	 delivered;	/* since when the client has all of a response of known length; 0: it has not */
 	uint8_t		 end[FCGI_BODY_LEN];	/* body of END_REQUEST */
 	size_t		 end_len;
 	size_t		 unread;	/* bytes that came behind the record that ended the exchange */
@@ -1673,26 +1674,40 @@ poll_watching(struct exchange *x, struct pollfd *p, nfds_t nfds, int ms)
 	}
 }
 
+/* The client has all of a response whose length is known, though END_REQUEST is still to come. */
+static bool
+delivered(const struct exchange *x)
+{
+	return x->down == DOWN_BODY && x->up == UP_DONE && x->passed && x->out_len == 0 &&
+	    (x->r->header_only || (x->promised != -1 && x->body_down == x->promised));
+}
+
 /*
  * Until zfpm or the client has something for us, or the time is over.
  *
  * Programs start work in the background by a request to their own site whose
  * answer they do not wait for: they send it and close. That the client left
  * is for the application to judge, so the request gets the time to reach one.
- * Only what still waits for a worker after that is given up.
+ * Only what still waits for a worker after that is given up. A client that has
+ * the whole response leaves when it likes, and the script has a moment to end.
  */
 static void
 wait_event(struct exchange *x)
 {
 	struct pollfd p[2];
 	apr_interval_time_t limit, patience = 0;
+	apr_time_t now;
 	int ms, n, nfds = 1;
 
 	p[0] = (struct pollfd){ .fd = x->fd, .events = x->blocked ? POLLIN | POLLOUT : POLLIN };
 	if (x->client_fd == -1)
 		find_client(x);
-	if (x->client_hup && !x->starved)
-		patience = x->start + PATIENCE - apr_time_now();
+	if (x->client_hup && !x->starved) {
+		now = apr_time_now();
+		if (x->delivered == 0 && delivered(x))
+			x->delivered = now;
+		patience = (x->delivered != 0 ? x->delivered : x->start) + PATIENCE - now;
+	}
 	if (x->client_fd != -1 && (x->client_hup || x->starved) && patience <= 0) {
 		p[nfds++] = (struct pollfd){ .fd = x->client_fd,
 		    .events = (short)((x->client_hup ? CLIENT_CLOSES : 0) | (x->starved ? POLLIN : 0)) };

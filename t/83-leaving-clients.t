@@ -4,7 +4,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 30
+plan 34
 
 make_user alice
 want_user web
@@ -126,6 +126,13 @@ for mpm in event prefork; do
 		run=$i
 	done
 	is "$run" 5 "$mpm: requests whose client closes as soon as they are sent are run"
+
+	# The whole body is there after 1.2 s, END_REQUEST 0.4 s later.
+	before=$(count_errors 'the client left before the end')
+	get one.test '/x.app?header=Content-Length:%203000&out=3000&record=1000&pause=400' >"$tmp/whole"
+	is "$(wc -c <"$tmp/whole")" 3000 "$mpm: a client that closes when it has all that was promised"
+	get one.test /x.app?show=X >"$tmp/whole"
+	fails "$mpm: has not left before the end" left
 
 	# One worker, which is busy: the next request waits.
 	get_exec one.test "/x.app?at=headers&note=$tmp/notes/$mpm.held&out=6000&record=1000&pause=500" >"$tmp/held" &
