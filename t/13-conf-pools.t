@@ -336,7 +336,7 @@ app php: /bin/sh, fork server, 1 pool" 'zfpm.conf.example works once the names a
 # Not every machine has its cgroups, and a directory for logs.
 sed -E -i '/cgroup/d; s|/var/log/zfpm|/run|
     s/^# *(listen|control|router_user|log|log_level|max_workers|min_uid|timeout|max_queue|pool|user|app|env|\}) ?/\1 /
-    s/^(	)# /\1/; s/^#	/	/; s|/usr/local/bin/django-fcgi|/bin/sh|' zfpm.conf
+    s/^(	)# /\1/; s/^#	/	/; s|/usr/local/bin/fcgi_wsgi.py|/bin/sh|' zfpm.conf
 is "$(check | sed -n 1p)" 'zfpm.conf: ok: 2 pools (1 pattern), 2 apps (1 with a fork server), 2 listens' 'and so does all that is a comment in it'
 
 # ---- very many
