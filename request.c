@@ -445,6 +445,23 @@ key_equal(const struct conf_listen *l, const struct fcgi_pair *pair)
 
 #define IS(pair, s)	((pair)->name_len == sizeof(s) - 1 && memcmp((pair)->name, s, sizeof(s) - 1) == 0)
 
+/*
+ * Is it for zfpm alone? Apache, with its own mod_proxy_fcgi, keeps all parameters
+ * of a request that it redirects to an ErrorDocument, each with REDIRECT_ before
+ * its name, and once more with every further redirect. Of a name that is longer
+ * than any such the beginning decides: it need not all be there.
+ */
+static bool
+is_private(const struct fcgi_pair *pair)
+{
+	const uint8_t *name = pair->name;
+	size_t len = pair->name_len < 1024 ? pair->name_len : 1024;
+
+	for (; len >= 9 && memcmp(name, "REDIRECT_", 9) == 0; len -= 9)
+		name += 9;
+	return len >= 5 && memcmp(name, "ZFPM_", 5) == 0;
+}
+
 /* Note what we need of a pair. Returns whether it goes on to the application. */
 static bool
 see_pair(struct request *r, const struct fcgi_pair *pair)
@@ -466,13 +483,13 @@ see_pair(struct request *r, const struct fcgi_pair *pair)
 			copy_head(r->about.method, sizeof(r->about.method), pair);
 		else if (IS(pair, "REQUEST_URI"))
 			copy_head(r->about.uri, sizeof(r->about.uri), pair);
-		return true;
+		return !is_private(pair);
 	case 'S':
 		if (IS(pair, "SCRIPT_FILENAME"))
 			copy_tail(r->about.script, sizeof(r->about.script), pair);
 		return true;
 	case 'Z':
-		if (pair->name_len < 5 || memcmp(pair->name, "ZFPM_", 5) != 0)
+		if (!is_private(pair))
 			return true;
 		if (IS(pair, "ZFPM_POOL"))
 			copy_head(r->pool_name, sizeof(r->pool_name), pair);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Parameters arrive, whatever their size; what is meant for zfpm alone and HTTP_PROXY never do.
 . "${0%/*}/lib.sh"
-plan 40
+plan 42
 
 mkdir "$tmp/jail" && chmod 755 "$tmp/jail"
 "${CC:-cc}" -std=c11 -D_GNU_SOURCE -static -o "$tmp/jail/app" "$t/app.c" "$top/fcgi.c" -pthread 2>"$tmp/cc" || diag "$(cat "$tmp/cc")"
@@ -45,6 +45,10 @@ is "$(private -c 1)" "$want" "nor in records of 1 byte"
 is "$(private -c 37 -z 9)" "$want" "nor in padded records of 37 bytes"
 is "$(private -S 11)" "$want" "nor in pieces of 11 bytes"
 is "$(private -4)" "$want" "nor with lengths of 4 bytes"
+is "$(private -p REDIRECT_ZFPM_KEY=1 -p REDIRECT_REDIRECT_REDIRECT_ZFPM_POOL=2 -p "REDIRECT_ZFPM_BIG=@$tmp/100000")" "$want" \
+    "nor do they arrive as what Apache calls them in an internal redirect"
+is "$(private -p REDIRECT_ZFPM=7 -p REDIRECT_=8 -p REDIRECT_XZFPM_=9)" "$(printf '%s\nREDIRECT_ZFPM=7\nREDIRECT_=8\nREDIRECT_XZFPM_=9' "$want")" \
+    "while their neighbours do"
 
 is "$(request p -O -p "BIG=@$tmp/60000" show=BIG | cmp - "$tmp/60000" && echo same)" same "a variable of 60,000 bytes arrives"
 is "$(request p -O -p "BIG=@$tmp/100000" show=BIG | cmp - "$tmp/100000" && echo same)" same "one of 100,000 bytes too"
