@@ -328,8 +328,9 @@ request_end(struct request *r, int status, int64_t now_ms)
  * nothing of the response has gone down, a whole response with this status
  * follows (headers: "Status: ..." and more lines, each with its \r\n), and
  * END_REQUEST with this protocol status; else the connection is closed without
- * END_REQUEST, so that the cut can be seen. The worker, if there is one, has been
- * let go by the caller.
+ * END_REQUEST, so that the cut can be seen. The stream that the text is in has an
+ * end in any case: HAProxy 2.6 dies otherwise. The worker, if there is one, has
+ * been let go by the caller.
  */
 static void
 request_fail_as(struct request *r, int64_t now_ms, const char *headers, int status, const char *text)
@@ -344,7 +345,8 @@ request_fail_as(struct request *r, int64_t now_ms, const char *headers, int stat
 		give_up(r);
 		return;
 	}
-	if (chain_put(&r->down, FCGI_STDERR, r->id, (const uint8_t *)text, strlen(text), 0) == -1) {
+	if (chain_put(&r->down, FCGI_STDERR, r->id, (const uint8_t *)text, strlen(text), 0) == -1 ||
+	    chain_put(&r->down, FCGI_STDERR, r->id, NULL, 0, 0) == -1) {
 		give_up(r);
 		return;
 	}

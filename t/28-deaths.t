@@ -1,7 +1,7 @@
 #!/bin/sh
 # A worker that dies or closes its connection while it serves: the web server is told how, and sees that the response is cut.
 . "${0%/*}/lib.sh"
-plan 51
+plan 52
 
 start_zfpm <<-\EOF
 	app app {
@@ -42,6 +42,9 @@ request p -O at=record exit=1 out=1000 >"$tmp/out" 2>"$tmp/err"
 is "$(wc -c <"$tmp/out" | tr -d ' ')" 510 "to the last byte of an unfinished record"
 request p stderr=last+words at=headers exit=1 >"$tmp/out" 2>"$tmp/err"
 is "$(head -n 1 "$tmp/err")" "stderr: last words" "and its own messages come first"
+printf 'begin 1\nparams 1\nend STDIN 1\nclosed\n' | "$bin/client" script "$sock" -P p -q 'stderr=last+words&at=headers&exit=1' >"$tmp/out"
+is "$(grep -E '^(STDERR|closed)' "$tmp/out" | tail -n 2)" 'STDERR id=1 len=0 pad=0
+closed' "the stream of the messages is ended before the connection"
 
 # The log: pool, pid, method, URI, script, how long
 pid=$(request p -O | sed -n 's/^pid //p')
