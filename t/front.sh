@@ -35,7 +35,7 @@
 #   reload_query=''            more for hold.php during a reload
 #   reloaded='200 0'            what becomes of a request that runs while the server reloads
 #   chunked, chunked_title      what upload.php sees of a body without a length
-# and the function reload_front; front_again brings back a server that has not outlived a lost worker.
+# and the function reload_front.
 
 chunked_title="it comes whole"
 front_pid='' front_log='' front_stop=TERM port=''
@@ -341,7 +341,6 @@ check_errors() {
 	passes "zfpm's log says so" wait_for_log 'Timeout \(2s\) exceeded while reading from socket \(application\)'
 	told 'Timeout \(2s\) exceeded while reading from socket \(application\)' "the server's too"
 	like "$(outcome www.example.com "/hold.php?buffered&name=silent2$cut_query")" "$cut" "one that falls silent in the midst: a response that is visibly cut"
-	front_again
 
 	# Refusals
 	front_edit='s/pool www.example.org/pool www.example.net/' front_zfpm
@@ -368,18 +367,14 @@ serves() { [ "$(get www.example.com /hello.php)" = "hello from $alice" ]; }
 
 check_deaths() {
 	rm -f "$alice_home/deaths"
-	like "$(outcome www.example.com '/die.php?after=0' | cut -d ' ' -f 1)" "^($lost)$" "a worker is killed before the response: $lost"
+	is "$(code www.example.com '/die.php?after=0')" "$lost" "a worker is killed before the response: $lost"
 	passes "zfpm's log names the signal" wait_for_log 'FCGI process [0-9]+ exited on signal 9 \(SIGKILL\)'
-	$told_death 'FCGI process [0-9]+ exited on signal 9 \(SIGKILL\)' "so does the server's"
-	front_again
+	told 'FCGI process [0-9]+ exited on signal 9 \(SIGKILL\)' "so does the server's"
 	like "$(outcome www.example.com "/die.php?after=20000$cut_query")" "$cut" "one is killed in the midst of it: visibly cut"
-	front_again
 	is "$(wc -l <"$alice_home/deaths")" 2 "no script has run twice"
 	is "$(get www.example.com /hello.php) $(get www.example.org /hello.php)" "hello from $alice hello from $bob" "both sites go on"
 }
 n_deaths=6
-front_again() { :; }
-told_death=told
 
 check_restart() {
 	begin reload www.example.com "/hold.php?name=reload$reload_query"
