@@ -6,7 +6,8 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/front.sh"
 httpd=$(command -v apache2 || command -v httpd) || skip_all "no Apache here"
-modules=$(apxs -q LIBEXECDIR 2>/dev/null) && [ -e "$modules/mod_proxy_fcgi.so" ] || skip_all "no mod_proxy_fcgi.so here"
+modules=$(apxs -q LIBEXECDIR 2>/dev/null)
+[ -e "$modules/mod_proxy_fcgi.so" ] || skip_all "no mod_proxy_fcgi.so here"
 plan $((n_site + n_tenants + n_streaming + n_kept + n_errors + n_deaths + n_restart + n_leaving + 3))
 
 front=mod_proxy_fcgi
