@@ -77,3 +77,8 @@ isnt "$?" 0 "a response that breaks off: the exit status tells"
 like "$(cat "$tmp/answer.txt")" 'exited on signal 9' "and so does zfpm's message"
 fails "a tenant can not use it" setpriv --reuid "$alice" --regid "$alice" --init-groups \
     "$bin/zfpm-request" www.example.org "$bob_home/www/hello.php" 2>"$tmp/answer.txt"
+
+# Nothing of it stays: cgi-fcgi ends with its server.
+stop_front
+nobody_left() { ! ps -o pid= -u "$web" | grep -q .; }
+wait_until nobody_left
