@@ -186,6 +186,21 @@ on_signal(int sig)
 		got_stop = 1;
 }
 
+/* Has somebody asked us to end? Also if that came after the last moment in which signals were let in. */
+static bool
+stop_pending(void)
+{
+	sigset_t set;
+	size_t i;
+
+	if (got_stop || sigpending(&set) == -1)
+		return got_stop;
+	for (i = 0; i < NSIGNALS; i++)
+		if (our_signals[i] != SIGCHLD && sigismember(&set, our_signals[i]) == 1)
+			return true;
+	return false;
+}
+
 /* ---- messages to a router --------------------------------------------------------- */
 
 static void
@@ -443,7 +458,7 @@ fork_worker(struct conn *c, int app_fd)
 		return;		/* its router has gone meanwhile, or can not be told */
 	what = "fork";
 	error = ECANCELED;
-	if (stopping)
+	if (stopping || stop_pending())
 		goto fail;
 	what = "worker";
 	error = EEXIST;
