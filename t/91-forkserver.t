@@ -719,6 +719,7 @@ run /usr/bin/perl "$tmp/app.pl" <<-\END
 	end 1
 	output 1
 	get 1
+	sleeps 2
 	kill 1 2 TERM
 	get 1
 	signal TERM

@@ -25,6 +25,7 @@
  *   output W [N]           what it writes to descriptors 1 and 2, to the end or N lines
  *   pid W                  print its process id
  *   gone W, dead PID       wait until there is no such process any more
+ *   sleeps W               wait until it waits for something
  *   signal SIGNAL [W]      to the app server or a worker
  *   wait                   for the end of the app server; printed
  *   file PATH              wait until it is there
@@ -553,6 +554,22 @@ await_gone(pid_t pid)
 }
 
 static void
+await_sleep(pid_t pid)
+{
+	char path[64], line[512], *state;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	do {
+		pause_ms(5);
+		if ((f = fopen(path, "r")) == NULL || fgets(line, sizeof(line), f) == NULL)
+			die("%s: %s", path, strerror(errno));
+		fclose(f);
+		state = strrchr(line, ')');
+	} while (state == NULL || state[1] == '\0' || state[2] != 'S');
+}
+
+static void
 trickle(int fd, int type, uint32_t generation, int worker)
 {
 	struct fs_msg m;
@@ -681,6 +698,8 @@ execute(char *line)
 		await_gone(workers[worker_of(argv[1])].pid);
 	else if (IS("dead", 1))
 		await_gone(atoi(argv[1]));
+	else if (IS("sleeps", 1))
+		await_sleep(workers[worker_of(argv[1])].pid);
 	else if (IS("signal", 1))
 		kill(argv[2] != NULL ? workers[worker_of(argv[2])].pid : server, NUMBER_OF(signals, argv[1]));
 	else if (IS("file", 1))
