@@ -407,13 +407,13 @@ open_socket(const char *address, bool listening)
 	} else {
 		memset(&sun, 0, sizeof(sun));
 		sun.sun_family = AF_UNIX;
-		if (strlen(address) >= sizeof(sun.sun_path))
+		/* Under another name until it listens: whoever sees it can connect to it. */
+		if ((size_t)snprintf(sun.sun_path, sizeof(sun.sun_path), "%s%s", address, listening ? "~" : "") >= sizeof(sun.sun_path))
 			die(EXIT_USAGE, "%s: too long", address);
-		strcpy(sun.sun_path, address);
 		sa = (struct sockaddr *)&sun;
 		len = sizeof(sun);
 		if (listening)
-			unlink(address);
+			unlink(sun.sun_path);
 	}
 	fd = socket(sa->sa_family, SOCK_STREAM, 0);
 	if (fd == -1)
@@ -422,7 +422,7 @@ open_socket(const char *address, bool listening)
 	if (listening && colon != NULL)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &i, sizeof(i));
 	if (listening)
-		i = bind(fd, sa, len) == -1 || listen(fd, 128) == -1 ? -1 : 0;
+		i = bind(fd, sa, len) == -1 || listen(fd, 128) == -1 || (colon == NULL && rename(sun.sun_path, address) == -1) ? -1 : 0;
 	else
 		i = connect(fd, sa, len);
 	if (i == -1)
