@@ -13,7 +13,7 @@ php-cgi -m >"$tmp/php-modules"
 for m in mbstring mysqli; do
 	grep -qx "$m" "$tmp/php-modules" || skip_all "no PHP with $m here"
 done
-plan 60
+plan 62
 
 want_user alice bob web db
 make_key
@@ -29,6 +29,7 @@ for c in alice bob; do
 		CREATE DATABASE ${c}_blog;
 		CREATE USER '$c'@localhost IDENTIFIED BY 'secret of $c';
 		GRANT ALL ON \`${c}\\_%\`.* TO '$c'@localhost;
+		CREATE USER '$user'@localhost IDENTIFIED VIA unix_socket;
 	END
 done
 
@@ -98,6 +99,8 @@ customer_works() {
 	login wrong "secret of $2"
 	c=root
 	login root secret
+	eval "c=\$$1"
+	login socket anything
 	c=$1
 	login right "secret of $1"
 	keep main '/index.php?route=/'
@@ -159,6 +162,8 @@ for c in alice bob; do
 	is "$(of $c err)" '' "$c: every request has been answered"
 	is "$(of $c wrong.status) $(grep -c 'Access denied for user' "$d/wrong")" '200 1' "$c: a wrong password is refused"
 	is "$(of $c root.status) $(grep -c 'Access denied!' "$d/root")" '200 1' "$c: MariaDB's root is none who could log in"
+	is "$(of $c socket.status) $(grep -c 'Access denied!' "$d/socket")" '200 1' \
+	    "$c: nor is the user whom MariaDB would let in without looking at the password"
 	is "$(of $c right.status)" 302 "$c: the right password lets in"
 	is "$(of $c main.status) $(grep -Ec "^ *User: *$c@localhost" "$d/main")" '200 1' "$c: the main page is shown"
 	is "$(grep -A 2 -E 'alert-(danger|warning)' "$d/main" | grep -v 'Javascript must be enabled' | grep -c 'class="icon ic_s')" 0 \
