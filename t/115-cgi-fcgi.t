@@ -80,5 +80,5 @@ fails "a tenant can not use it" setpriv --reuid "$alice" --regid "$alice" --init
 
 # Nothing of it stays: cgi-fcgi ends with its server.
 stop_front
-nobody_left() { ! ps -o pid= -u "$web" | grep -q .; }
+nobody_left() { [ -z "$(ps -o pid= -u "$web")" ]; }
 wait_until nobody_left
