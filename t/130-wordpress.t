@@ -89,6 +89,10 @@ cat >"$tmp/due.php" <<-'END'
 	<?php
 	define('DISABLE_WP_CRON', true);
 	require 'wp-load.php';
+	// Not while WP-Cron is at work: the list of events is one value, which the last one to write it has right.
+	while ($wpdb->get_var("SELECT option_value FROM $wpdb->options WHERE option_name = '_transient_doing_cron'") + WP_CRON_LOCK_TIMEOUT > microtime(true))
+		usleep(20000);
+	wp_cache_delete('alloptions', 'options');
 	wp_clear_scheduled_hook('publish_future_post', [(int)$_GET['id']]);
 	$date = gmdate('Y-m-d H:i:s', time() - 1);
 	$wpdb->update($wpdb->posts, ['post_date' => $date, 'post_date_gmt' => $date], ['ID' => $_GET['id']]);
