@@ -102,6 +102,7 @@ static int64_t		 next_sweep_ms;		/* of cgroups that could not be removed; 0: non
 static int		 told_workers = -1;	/* systemd was told of so many */
 
 static int64_t		 guard_started_ms;
+static int64_t		 guard_start_ms;	/* when to start the next one; 0: there is one, or shall be none */
 static bool		 guarded;		/* the system has handles of processes */
 
 /* What stands behind an entry of the poll set. */
@@ -666,11 +667,18 @@ guard_start(void)
 	struct router *r;
 	int i, sv[2];
 
-	if (!guarded || os_socketpair(SOCK_SEQPACKET, sv) == -1)
+	guard_start_ms = 0;
+	if (!guarded)
 		return;
 	guard_started_ms = os_now_ms();
+	if (os_socketpair(SOCK_SEQPACKET, sv) == -1) {
+		log_warn("guard: socketpair");
+		guard_start_ms = guard_started_ms + GUARD_YOUNG_MS;
+		return;
+	}
 	if ((m.guard_pid = fork()) == -1) {
 		log_warn("guard: fork");
+		guard_start_ms = guard_started_ms + GUARD_YOUNG_MS;
 		m.guard_pid = 0;
 		close(sv[0]);
 		close(sv[1]);
@@ -704,7 +712,7 @@ guard_add(pid_t pid, bool is_router)
 		guard_start();		/* with this one among all */
 }
 
-/* It is not there to fail; but if it does, another one takes its place, at the latest with the next process. */
+/* It is not there to fail; but if it does, another one takes its place, a second later if it was young. */
 static void
 guard_exited(int status, int64_t now_ms)
 {
@@ -714,12 +722,15 @@ guard_exited(int status, int64_t now_ms)
 	m.guard_pid = 0;
 	if (now_ms - guard_started_ms >= GUARD_YOUNG_MS)
 		guard_start();
+	else
+		guard_start_ms = guard_started_ms + GUARD_YOUNG_MS;
 }
 
 /* Everything has ended: let the guard see that, and end too. */
 static void
 guard_stop(void)
 {
+	guard_start_ms = 0;
 	if (m.guard_pid == 0)
 		return;
 	close(m.guard_sock);
@@ -2212,6 +2223,7 @@ next_due(int64_t now_ms)
 	sooner(&next, router_start_ms);
 	sooner(&next, router_kill_ms);
 	sooner(&next, next_sweep_ms);
+	sooner(&next, guard_start_ms);
 	sooner(&next, control_ms);
 	if (watchdog_ms != 0)
 		sooner(&next, next_watchdog_ms);
@@ -2233,6 +2245,8 @@ timers_ready(int64_t now_ms)
 	}
 	if (next_sweep_ms != 0 && next_sweep_ms <= now_ms)
 		next_sweep_ms = cgroup_sweep() > 0 ? now_ms + CGROUP_SWEEP_MS : 0;
+	if (guard_start_ms != 0 && guard_start_ms <= now_ms)
+		guard_start();
 	if (state == MASTER_RUNNING) {
 		if (router_start_ms != 0 && router_start_ms <= now_ms && next_router == NULL)
 			begin_start(now_ms);
