@@ -76,7 +76,9 @@ is "$(get a.test /show.php?after | cut -d ' ' -f 1)" GET "and the connection goe
 
 # Length
 is "$(get a.test '/x.app?out=5000&header=Content-Length:%205000' -i | grep -ci 'content-length: 5000\|transfer-encoding')" 1 "a Content-Length is kept"
-is "$(get a.test '/x.app?out=5000' -i | grep -ci 'content-length: 5000')" 1 "a short response gets one"
+# If its end comes with it: on a busy machine that is not so each time, and then it is sent at once, in chunks.
+has_length() { get a.test '/x.app?out=5000' -i | grep -qi 'content-length: 5000'; }
+passes "a short response gets one" wait_until has_length
 is "$(get a.test '/x.app?out=5000&header=Content-Length:%20100' | wc -c)" 100 "a body that is longer than its length is cut there"
 get a.test '/x.app?out=100&header=Content-Length:%205000' >"$tmp/out" 2>&1
 is "$?" 18 "one that is shorter is visibly cut"
