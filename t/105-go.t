@@ -283,6 +283,7 @@ get www.example.com '/test/panic?late=1' >"$tmp/late" 2>"$tmp/late.err"
 is "$? $(cat "$tmp/late")" '18 begun' "a panic in the middle of a response: it is visibly cut"
 is "$(get www.example.com /test/pid)" "$process" "and the process goes on"
 kill -KILL "$process"
+wait_until gone "$process"
 is "$(code www.example.com /test/pid)" 200 "one that is killed has another in its place with the next request"
 
 # Without serve.go, as net/http/fcgi is by itself: one panic is everybody's.
