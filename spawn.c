@@ -194,7 +194,7 @@ struct elf {
 	uint64_t	 machine;
 	uint64_t	 type;		/* ET_EXEC, ET_DYN */
 	bool		 interpreter;	/* it is loaded by ld.so */
-	bool		 library;	/* it has a name for others to load it by: with none of both, it is linked statically */
+	bool		 soname;	/* it has a name for others to load it by: with none of both, it is linked statically */
 };
 
 #define ELF_HEADERS	128	/* programs have a dozen */
@@ -237,13 +237,13 @@ read_elf(int fd, struct elf *elf)
 	n = ELF_GET(e_phnum);
 	if (headers == 0 || headers > INT32_MAX || size == 0 || n == 0 || n > ELF_HEADERS)
 		return false;
-	elf->interpreter = elf->library = false;
+	elf->interpreter = elf->soname = false;
 	for (i = 0; i < n; i++) {
 		at = headers + i * size;
 		type = elf_number(fd, big, at, 4);	/* in both classes p_type comes first, and has four bytes */
 		elf->interpreter |= type == PT_INTERP;
 		if (type == PT_DYNAMIC)
-			elf->library |= elf_has_name(fd, big, wide, elf_number(fd, big,
+			elf->soname |= elf_has_name(fd, big, wide, elf_number(fd, big,
 			    at + (wide ? offsetof(Elf64_Phdr, p_offset) : offsetof(Elf32_Phdr, p_offset)), wide ? 8 : 4));
 	}
 	return true;
@@ -294,7 +294,7 @@ spawn_check_fork_server(const char *command, const char *library, uid_t uid, str
 	close(fd);
 	if (!known)
 		return 0;
-	if (!program.interpreter && !program.library)
+	if (!program.interpreter && !program.soname)
 		return refuse(err, "command", "%.100s: is linked statically: it ignores the fork server's library; needs 'fork_server off'", command);
 	if (program.class != loaded.class || program.order != loaded.order || program.machine != loaded.machine)
 		return refuse(err, "command", "%.90s: is for another processor than %.90s: needs 'fork_server off'", command, library);
