@@ -4,19 +4,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-
-# As in t/100-php-versions.t
-php() {
-	[ "$1" = 7.4 ] || [ ! -x "/usr/bin/php-cgi$1" ] || return 0
-	sh "$t/php-root" "$2" "$1" "$top/build/php-$1" 2>"$tmp/php-root.err" ||
-	    skip_all "no PHP $1: $(tail -n 1 "$tmp/php-root.err")"
-	cp -a "$top/build/php-$1" "$tmp/php-$1"
-	sh "$t/php-root" -s "$1" "$tmp/php-$1" >>"$tmp/php.sed"
-}
-: >"$tmp/php.sed"
-php 7.4 bullseye
-php 8.2 bookworm
-php 8.4 trixie
+. "${0%/*}/php-versions.sh"
 plan 101
 
 want_user alice bob web
