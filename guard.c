@@ -102,6 +102,14 @@ signal_all(int sig)
 			os_process_signal(handles[i].fd, sig);
 }
 
+/* Until all have gone, or it is that late. */
+static void
+wait_for_all(int64_t until_ms)
+{
+	while (nhandles > 1 && os_now_ms() < until_ms)
+		turn((int)(until_ms - os_now_ms()) + 1);
+}
+
 void
 guard_run(int master, int log)
 {
@@ -127,8 +135,9 @@ guard_run(int master, int log)
 		turn(-1);
 	signal_all(SIGTERM);
 	end_ms = os_now_ms() + KILL_MS;
-	while (nhandles > 1 && os_now_ms() < end_ms)
-		turn((int)(end_ms - os_now_ms()) + 1);
+	wait_for_all(end_ms - KILL_MS + TERM_AGAIN_MS);
+	signal_all(SIGTERM);
+	wait_for_all(end_ms);
 	if (nhandles > 1)
 		log_warnx("%d processes did not end within %ds of SIGTERM; killed", nhandles - 1, KILL_MS / 1000);
 	signal_all(SIGKILL);

@@ -417,6 +417,13 @@ tell_error_log(struct router *r, const struct proc *p)
 
 /* ---- workers ----------------------------------------------------------------------------- */
 
+static void
+sooner(int64_t *next, int64_t due_ms)
+{
+	if (due_ms != 0 && (*next == 0 || due_ms < *next))
+		*next = due_ms;
+}
+
 /* Ask a process to go. One that an app server has forked its router ends. */
 static void
 proc_stop(struct proc *p, int64_t now_ms)
@@ -452,11 +459,17 @@ proc_kill(struct proc *p)
 	p->state = PROC_KILLED;
 }
 
-/* SIGKILL, with all that belongs to it, for those that had their time. Returns when the next one is due, or 0. */
+/*
+ * SIGKILL, with all that belongs to it, for those that had their time. Returns when the next one is due, or 0.
+ *
+ * Before that a worker gets a second SIGTERM. A program that finishes its request first, as PHP does, notes the signal and looks
+ * at its note before it waits for a connection: if the signal comes between the two, it waits for ever. It often comes
+ * just then, because such a worker has lost its last connection that moment.
+ */
 static int64_t
 kill_overdue(int64_t now_ms)
 {
-	int64_t next = 0;
+	int64_t next = 0, again_ms;
 	struct proc *p;
 	int i;
 
@@ -468,9 +481,16 @@ kill_overdue(int64_t now_ms)
 			log_warnx("pool %s: %s %ld: did not end within %.1fs of SIGTERM; killed", p->name, proc_kind(p), (long)p->pid,
 			    (double)p->patience_ms / 1000);
 			proc_kill(p);
-		} else if (next == 0 || p->kill_ms < next) {
-			next = p->kill_ms;
+			continue;
 		}
+		again_ms = p->kill_ms - p->patience_ms + (p->patience_ms < 2 * TERM_AGAIN_MS ? p->patience_ms / 2 : TERM_AGAIN_MS);
+		if (p->kind == PROC_DIRECT && !p->told_twice && again_ms <= now_ms) {
+			kill(p->pid, SIGTERM);
+			p->told_twice = true;
+		}
+		sooner(&next, p->kill_ms);
+		if (p->kind == PROC_DIRECT && !p->told_twice)
+			sooner(&next, again_ms);
 	}
 	return next;
 }
@@ -2202,13 +2222,6 @@ watch(int fd, short events, enum watch_kind kind, void *owner)
 	pfds[npfds].revents = 0;
 	watches[npfds].kind = kind;
 	watches[npfds++].owner = owner;
-}
-
-static void
-sooner(int64_t *next, int64_t due_ms)
-{
-	if (due_ms != 0 && (*next == 0 || due_ms < *next))
-		*next = due_ms;
 }
 
 /* When the master has to look again though nothing happens; 0: never. */

@@ -25,6 +25,7 @@
 #define MAX_APPS		16	/* apps that one pool can name */
 #define POOL_NAME_LEN		255
 #define TEXT_LEN		256	/* of a reason that travels in a message */
+#define TERM_AGAIN_MS		250	/* from SIGTERM to the second one: see kill_overdue() in master.c */
 
 /* ---- conf.c: zfpm.conf -> struct conf; read as root, before the fork ------- */
 
@@ -412,6 +413,7 @@ struct proc {
 	int		 report_fd;	/* until exec is reported, then -1 */
 	int		 error_fd;	/* until it is handed to a router, then -1 */
 	int64_t		 kill_ms;	/* PROC_STOPPING */
+	bool		 told_twice;	/* PROC_STOPPING: it has had its second SIGTERM */
 	bool		 failed;	/* text says which step */
 	char		 text[TEXT_LEN];
 };

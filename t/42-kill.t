@@ -2,13 +2,14 @@
 # An overdue worker gets SIGTERM, and SIGKILL after `timeout kill`; it is really gone, with all that it has started, and the next request is served.
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
-plan 22
+plan 27
 
 make_user user
-start_zfpm <<-\END
+cat >"$tmp/conf.txt" <<-\END
 	app app { command @bin@/app }
 	app stubborn { command @bin@/app -I -f 2 }
 	app graceful { command @bin@/app -g }
+	app unaware { command @bin@/app -l }
 	timeout app 1s
 	timeout kill 2s
 	max_workers 20
@@ -27,6 +28,10 @@ start_zfpm <<-\END
 		app graceful
 		max_workers 1
 	}
+	pool unaware {
+		user @user@
+		app unaware
+	}
 	pool threads {
 		user @user@
 		app threads
@@ -37,6 +42,7 @@ start_zfpm <<-\END
 		connections 3
 	}
 END
+start_zfpm <"$tmp/conf.txt"
 pid_of() { request "$@" 2>"$tmp/pid.txt" | sed -n 's/^pid //p'; }
 of_group() { ps -o pid= -s "$1" | wc -l; }
 
@@ -88,3 +94,18 @@ finish b
 is "$status" 0 "a request on the same worker that is not overdue is not cut"
 passes "and the worker goes when that is done" wait_until gone "$(cat "$tmp/threads")"
 like "$(pid_of threads)" '^[0-9]+$' "the next request is served"
+
+# One that misses the signal, because it came when the program was about to wait for a connection
+unaware=$(pid_of unaware)
+passes "a worker is told to end" "$zfpm" retire unaware -c "$tmp/zfpm.conf"
+passes "if it missed that it is told once more" wait_for_log "pool unaware: worker $unaware: exited with status 0"
+unaware=$(pid_of unaware)
+"$zfpm" stop -c "$tmp/zfpm.conf"
+passes "at the end of zfpm too" wait_for_log "pool unaware: worker $unaware: exited with status 0"
+start_zfpm <"$tmp/conf.txt"
+unaware=$(pid_of unaware)
+kill -KILL "$zfpm_pid"
+wait "$zfpm_pid" 2>/dev/null
+zfpm_pid=
+passes "and by the guard" wait_until gone "$unaware"
+is "$(in_log "pool unaware: .* did not end") $(in_log "processes did not end")" "0 0" "none had to be killed"

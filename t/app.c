@@ -10,6 +10,7 @@
  *   -c N          serve N connections at a time, a thread each (1)
  *   -n N          exit with status 0 after N requests
  *   -g            on SIGTERM finish the running request, then exit 0, as PHP does
+ *   -l            the same, but it does not get to know of the first SIGTERM, as one that was about to accept()
  *   -I            ignore SIGTERM
  *   -w TEXT       write TEXT as a line to descriptor 2 at start
  *   -o FILE       append "start PID" to FILE at start
@@ -135,7 +136,7 @@ static long	 idle_ms = -1;
 static long	 max_requests;
 static long	 connections, requests;		/* under lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static volatile sig_atomic_t leaving;
+static volatile sig_atomic_t leaving, term_lost;
 
 static void
 say(const char *fmt, ...)
@@ -1124,7 +1125,10 @@ static void
 on_term(int sig)
 {
 	(void)sig;
-	leaving = 1;
+	if (term_lost)
+		term_lost = 0;
+	else
+		leaving = 1;
 }
 
 /* Which signals the process was started with blocked or ignored: none, if all is well. */
@@ -1168,6 +1172,8 @@ main(int argc, char **argv)
 		o = argv[i];
 		if (strcmp(o, "-g") == 0)
 			graceful = true;
+		else if (strcmp(o, "-l") == 0)
+			graceful = true, term_lost = 1;
 		else if (strcmp(o, "-I") == 0)
 			signal(SIGTERM, SIG_IGN);
 		else if (strcmp(o, "--no-accept") == 0)
