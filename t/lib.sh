@@ -352,6 +352,7 @@ lib_cleanup() {
 	for lib_u in $lib_users; do
 		# A user of this test runs nothing that this test has not caused.
 		for lib_p in $(ps -o pid= -u "$lib_u"); do
+			gone "$lib_p" && continue	# whoever is to wait for it has not done so yet
 			diag "left behind: $(ps -o pid=,args= -p "$lib_p")"
 			kill -KILL "$lib_p" 2>/dev/null
 			wait_until gone "$lib_p"
