@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/front.sh"
 command -v nginx >/dev/null || skip_all "no nginx here"
-plan $((n_site + n_tenants + n_streaming + n_kept + n_errors + n_deaths + n_restart + n_leaving + 2))
+plan $((n_all + 2))
 
 front=nginx
 front_log=$tmp/nginx.log
@@ -41,24 +41,11 @@ start_front() {
 	front_pid=$!
 	front_up
 }
-generation() { children_of "$front_pid" | sort | tr '\n' ' '; }
-renewed() { [ "$(generation)" != "$front_generation" ] && serves; }
-reload_front() {
-	front_generation=$(generation)
-	kill -HUP "$front_pid"
-	wait_until renewed
-}
+reload_front() { renew_front HUP; }
 
 front_zfpm
 start_front
-check_site
-check_tenants "$tmp/nginx/key"
-check_streaming
-check_kept
-check_errors
-check_deaths
-check_restart
-check_leaving
+check_all "$tmp/nginx/key"
 
 for front_user in alice bob; do
 	ln -s "$tmp/home/$front_user/www/plain.txt" "$alice_home/www/to-$front_user.txt"

@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/front.sh"
 command -v haproxy >/dev/null || skip_all "no haproxy here"
-plan $((n_site + n_tenants + n_streaming + n_kept * 3 + n_errors + n_deaths + n_restart + n_leaving + 1))
+plan $((n_all + n_kept * 2 + 1))
 
 front=haproxy
 front_log=$tmp/front.out
@@ -39,13 +39,8 @@ start_front() {
 	front_pid=$!
 	front_up
 }
-generation() { children_of "$front_pid" | sort | tr '\n' ' '; }
-renewed() { [ "$(generation)" != "$front_generation" ] && serves; }
-reload_front() {
-	front_generation=$(generation)
-	kill -USR2 "$front_pid"
-	wait_until renewed
-}
+reload_front() { renew_front USR2; }
+
 front_zfpm
 start_front
 front_first=$front_pid

@@ -8,7 +8,7 @@
 httpd=$(command -v apache2 || command -v httpd) || skip_all "no Apache here"
 modules=$(apxs -q LIBEXECDIR 2>/dev/null)
 [ -e "$modules/mod_proxy_fcgi.so" ] || skip_all "no mod_proxy_fcgi.so here"
-plan $((n_site + n_tenants + n_streaming + n_kept + n_errors + n_deaths + n_restart + n_leaving + 3))
+plan $((n_all + 3))
 
 front=mod_proxy_fcgi
 front_log=$tmp/error.log
@@ -59,14 +59,7 @@ reload_front() {
 
 front_zfpm
 start_front
-check_site
-check_tenants "$tmp/apache.key"
-check_streaming
-check_kept
-check_errors
-check_deaths
-check_restart
-check_leaving
+check_all "$tmp/apache.key"
 
 # Ways to the key, and to another pool
 printf 'ProxyFCGISetEnvIf "true" ZFPM_POOL www.example.org\nProxyFCGISetEnvIf "true" SHOW %%{reqenv:ZFPM_KEY}\n' >"$alice_home/www/.htaccess"

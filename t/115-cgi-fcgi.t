@@ -7,7 +7,7 @@
 . "${0%/*}/front.sh"
 command -v cgi-fcgi >/dev/null || skip_all "no cgi-fcgi here"
 command -v lighttpd >/dev/null || skip_all "no lighttpd here, for its CGI"
-plan $((n_site + n_tenants + n_streaming + n_kept + n_errors + n_deaths + n_restart + n_leaving + 9))
+plan $((n_all + 9))
 
 front=cgi-fcgi
 front_log=$tmp/log/scripts.log
@@ -15,52 +15,19 @@ keeps=no lost=500 down=500 reload_waits=yes
 # CGI has no word for a response that breaks off: its length alone shows it.
 cut_query='&length=40000'
 make_sites
-mkdir -m 1777 "$tmp/uploads"
-mkdir "$tmp/empty" "$tmp/log"
-chown "$web:" "$tmp/log"
 (umask 027 && head -n 1 "$key" >"$tmp/cgi.key")
 chgrp "$web" "$tmp/cgi.key"
 example cgi-fcgi/zfpm-cgi -e "s|/etc/zfpm/cgi.key|$tmp/cgi.key|" >"$bin/zfpm-cgi"
 example cgi-fcgi/zfpm-request >"$bin/zfpm-request"
 chmod 755 "$bin/zfpm-cgi" "$bin/zfpm-request"
-{
-	cat <<-EOF
-		server.modules = ( "mod_indexfile" )
-		server.document-root = "$tmp/empty"
-		server.upload-dirs = ( "$tmp/uploads" )
-		server.errorlog = "$tmp/log/error.log"
-		server.pid-file = "$tmp/lighttpd.pid"
-		server.username = "$web"
-		server.groupname = "$web"
-		server.bind = "127.0.0.1"
-		server.port = $port
-		index-file.names = ( "index.php", "index.html" )
-		static-file.exclude-extensions = ( ".php" )
-		mimetype.assign = ( ".txt" => "text/plain" )
-	EOF
-	example cgi-fcgi/cgi.conf -e "s|/usr/local/lib/zfpm/zfpm-cgi|$bin/zfpm-cgi|;s|/var/log/lighttpd|$tmp/log|"
-} >"$tmp/lighttpd.conf"
-
-start_front() {
-	lighttpd-angel -D -f "$tmp/lighttpd.conf" >"$tmp/front.out" 2>&1 &
-	front_pid=$!
-	front_up
-}
-reload_front() {
-	kill -HUP "$front_pid"
-	wait_until grep -q 'graceful shutdown started' "$tmp/log/error.log"
-}
+example cgi-fcgi/cgi.conf -e "s|/usr/local/lib/zfpm/zfpm-cgi|$bin/zfpm-cgi|;s|/var/log/lighttpd|$tmp/log|" >"$tmp/example"
+lighttpd_conf <"$tmp/example"
+start_front() { start_lighttpd; }
+reload_front() { reload_lighttpd; }
 
 front_zfpm
 start_front
-check_site
-check_tenants "$tmp/cgi.key"
-check_streaming
-check_kept
-check_errors
-check_deaths
-check_restart
-check_leaving
+check_all "$tmp/cgi.key"
 
 # The command line
 "$bin/zfpm-request" www.example.com "$alice_home/www/hello.php" >"$tmp/answer" 2>&1

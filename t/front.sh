@@ -12,6 +12,9 @@
 #   start_front                 the test's own. It calls:
 #   front_up                    until it answers
 #   stop_front                  SIGTERM, or what $front_stop names
+#   renew_front SIGNAL          what reload_front can be: this signal, and wait until other children serve
+#   lighttpd_conf <text         a configuration of lighttpd with this text; its log is $tmp/log/lighttpd.log
+#   start_lighttpd, reload_lighttpd     what start_front and reload_front then are
 #   get HOST PATH [OPTION...]   curl; the body on standard output
 #   code HOST PATH [OPTION...]  the status
 #   outcome HOST PATH [...]     the status, what curl exits with, how many bytes came: "200 0 12"
@@ -23,6 +26,7 @@
 #   check_site, check_tenants FILE... (where the key is), check_streaming, check_kept,
 #   check_errors, check_deaths, check_restart, check_leaving
 #                               n_site, n_tenants ... are how many tests each of them is
+#   check_all FILE...           all of them, n_all
 #
 # What a server is known to do otherwise, with what most do:
 #   lost=502, down=502          status when the worker is lost before the response; when zfpm is not there
@@ -197,6 +201,46 @@ stop_front() {
 	kill "-$front_stop" "$front_pid"
 	wait_until gone "$front_pid" || kill -KILL "$front_pid"
 	wait "$front_pid" 2>/dev/null
+}
+
+front_children() { children_of "$front_pid" | sort | tr '\n' ' '; }
+front_renewed() { [ "$(front_children)" != "$front_old" ] && serves; }
+renew_front() {
+	front_old=$(front_children)
+	kill "-$1" "$front_pid"
+	wait_until front_renewed
+}
+
+lighttpd_conf() {
+	mkdir -m 1777 "$tmp/uploads"
+	mkdir "$tmp/empty" "$tmp/log"
+	chown "$web:" "$tmp/log"
+	{
+		cat <<-EOF
+			server.modules = ( "mod_indexfile" )
+			server.document-root = "$tmp/empty"
+			server.upload-dirs = ( "$tmp/uploads" )
+			server.errorlog = "$tmp/log/lighttpd.log"
+			server.pid-file = "$tmp/lighttpd.pid"
+			server.username = "$web"
+			server.groupname = "$web"
+			server.bind = "127.0.0.1"
+			server.port = $port
+			index-file.names = ( "index.php", "index.html" )
+			static-file.exclude-extensions = ( ".php" )
+			mimetype.assign = ( ".txt" => "text/plain" )
+		EOF
+		cat
+	} >"$tmp/lighttpd.conf"
+}
+start_lighttpd() {
+	lighttpd-angel -D -f "$tmp/lighttpd.conf" >"$tmp/front.out" 2>&1 &
+	front_pid=$!
+	front_up
+}
+reload_lighttpd() {
+	kill -HUP "$front_pid"
+	wait_until grep -q 'graceful shutdown started' "$tmp/log/lighttpd.log"
 }
 
 front_log() { grep -aEq -e "$1" "$front_log"; }
@@ -428,3 +472,15 @@ check_kept() {
 	fi
 }
 n_kept=4
+
+check_all() {
+	check_site
+	check_tenants "$@"
+	check_streaming
+	check_kept
+	check_errors
+	check_deaths
+	check_restart
+	check_leaving
+}
+n_all=$((n_site + n_tenants + n_streaming + n_kept + n_errors + n_deaths + n_restart + n_leaving))
