@@ -38,13 +38,7 @@ retire() { "$zfpm" retire -c "$tmp/zfpm.conf" www.example.com >"$tmp/retire.log"
 page_has() { get www.example.com /guestbook | grep -q "$1"; }
 status_is() { [ "$(code www.example.com /guestbook)" = "$1" ]; }
 # zfpm with the example's configuration, as these expressions of sed make it
-run() {
-	{
-		echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-		example perl/zfpm.conf "$@"
-	} >"$tmp/z"
-	start_zfpm <"$tmp/z"
-}
+run() { run_example perl/zfpm.conf "$@"; }
 
 {
 	echo "Define APACHE_LOG_DIR $tmp"
@@ -88,11 +82,9 @@ for mode in on off; do
 	is "$(code www.example.com /guestbook)" 200 "$as after which all is as before"
 
 	# Many at a time
-	for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
-		get_exec www.example.com /guestbook -d "name=many&text=n$i" -o "$tmp/many.$i" -w '%{http_code}\n' >"$tmp/many.code.$i" &
-		eval "many$i=$!"
-	done
-	for i in 1 2 3 4 5 6 7 8 9 10 11 12; do eval "wait \$many$i"; done
+	sign() { get_exec www.example.com /guestbook -d "name=many&text=n$i" -o "$tmp/many.$i" -w '%{http_code}\n'; }
+	at_once 12 many.code sign
+	wait_all
 	is "$(cat "$tmp"/many.code.* | sort | uniq -c | tr -s ' ')" ' 12 303' "$as twelve sign at a time"
 	is "$(cut -f 1,2 "$book/data/entries" | grep '^many' | sort -u | wc -l)" 12 "$as none of them is lost"
 	passes "$as there are no more processes than max_workers" test "$(serving | wc -l)" -le 3

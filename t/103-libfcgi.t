@@ -19,13 +19,7 @@ head -c 3000000 /dev/urandom >"$tmp/big"
 sum=$(perl -0777 -ne 'my $s = 0; $s += $_ for unpack "C*", $_; print $s' "$tmp/big")
 
 # zfpm with the example's configuration, as these expressions of sed make it
-run() {
-	{
-		echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-		example libfcgi/zfpm.conf "$@"
-	} >"$tmp/z"
-	start_zfpm <"$tmp/z"
-}
+run() { run_example libfcgi/zfpm.conf "$@"; }
 # The processes of count that serve, which under the fork server are the children of another one.
 serving() {
 	for serving_pid in $(workers "$alice"); do
@@ -101,22 +95,13 @@ passes "the other program has 16 threads" wait_until has_threads
 is "$(get www.example.com /talk/say --data-binary 'first words')" '1 first words' "something is said"
 is "$(get www.example.com '/talk/wait?0')" '1 first words' "who has not heard it gets it at once"
 
-i=0
-while [ $((i += 1)) -le 15 ]; do
-	get_exec www.example.com '/talk/wait?1' >"$tmp/wait.$i" &
-	eval "wait$i=$!"
-done
+at_once 15 wait get_exec www.example.com '/talk/wait?1'
 passes "15 wait at a time" wait_until busy_is 15
 is "$(get www.example.com /talk/say -d 'to all of you')" '2 to all of you' "the 16th says something"
-i=0
-while [ $((i += 1)) -le 15 ]; do eval "wait \$wait$i"; done
+wait_all
 is "$(sort "$tmp"/wait.* | uniq -c | tr -s ' ')" ' 15 2 to all of you' "all of them hear it"
 
-i=0
-while [ $((i += 1)) -le 16 ]; do
-	get_exec www.example.com '/talk/wait?2' >"$tmp/wait.$i" &
-	eval "wait$i=$!"
-done
+at_once 16 wait get_exec www.example.com '/talk/wait?2'
 passes "16 wait" wait_until busy_is 16
 get_exec www.example.com /talk >"$tmp/17" &
 get17=$!
@@ -126,8 +111,7 @@ is "$(code www.example.com /count)" 200 "the other pool of the same user does no
 
 # What is one's end is everybody's.
 kill -SEGV "$process"
-i=0
-while [ $((i += 1)) -le 16 ]; do eval "wait \$wait$i"; done
+wait_all
 is "$(grep -l '500 Internal Server Error' "$tmp"/wait.* | wc -l)" 16 "the process crashes: all 16 get a 500"
 is "$(count_errors 'stderr: FCGI process '"$process"' exited on signal 11 \(SIGSEGV\)')" 16 "the error log says why"
 wait "$get17"
@@ -150,13 +134,9 @@ is "$(cat "$tmp/stays")" '1 is anybody there?' "the other one hears it"
 # Load
 head -c 100000 /dev/urandom | base64 -w 0 >"$tmp/long"
 is "$(get www.example.com /talk/say -d "@$tmp/long" | wc -c)" 1002 "of a text that is too long the program reads the beginning"
-i=0
-while [ $((i += 1)) -le 16 ]; do
-	curl -s --max-time 120 -H 'Host: www.example.com' -d "client $i" "http://127.0.0.1:$port/talk/say?[1-50]" >"$tmp/load.$i" &
-	eval "load$i=$!"
-done
-i=0
-while [ $((i += 1)) -le 16 ]; do eval "wait \$load$i"; done
+say() { get_exec www.example.com '/talk/say?[1-50]' --max-time 120 -d "client $i"; }
+at_once 16 load say
+wait_all
 right=0
 i=0
 while [ $((i += 1)) -le 16 ]; do
@@ -205,11 +185,7 @@ run -e '/^app talk/,/^}/{s/fork_server off/fork_server on/;/connections/d;s|/tal
 is "$(code www.example.com /talk/hasty)" 500 "nor for one whose threads all wait at a time"
 passes "which is said of it too" \
     wait_for_log "Cannot start FCGI process: start: the program has threads when it first waits for a request: .* \\(GET /talk/hasty"
-{
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-	example libfcgi/zfpm.conf -e '/^app talk/,/^}/s/fork_server off/fork_server on/'
-} >"$tmp/z"
-make_conf "$tmp/wrong.conf" <"$tmp/z"
+example_conf libfcgi/zfpm.conf -e '/^app talk/,/^}/s/fork_server off/fork_server on/' | make_conf "$tmp/wrong.conf"
 like "$("$zfpm" -t -c "$tmp/wrong.conf" 2>&1)" "connections: 16 can not be with 'fork_server on'" "with connections zfpm -t refuses it"
 
 stop_zfpm TERM

@@ -63,13 +63,12 @@ script slow.cgi <<-END
 	sleep 1000 &
 	wait
 END
-# It ends when as many as it is told to are there.
+# It ends when it has got a line: there is one for each.
 script meet.cgi <<-END
 	#!/bin/sh
 	printf 'Content-Type: text/plain\r\n\r\n'
 	echo here
-	: >$tmp/notes/meet.\$\$
-	while [ "\$(ls $tmp/notes | grep -c meet)" -lt "\$QUERY_STRING" ]; do sleep 0.05; done
+	read -r end <$tmp/meet.gate
 	echo "\$PPID"
 END
 echo 'echo no script' >"$alice_home/cgi-bin/data.txt"
@@ -86,13 +85,7 @@ chown -R "${alice:?}:" "$alice_home"
 chown -R "${bob:?}:" "$bob_home"
 
 # zfpm with the example's configuration, as these expressions of sed make it
-run() {
-	{
-		echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-		example fcgiwrap/zfpm.conf "$@"
-	} >"$tmp/z"
-	start_zfpm <"$tmp/z"
-}
+run() { run_example fcgiwrap/zfpm.conf "$@"; }
 # The remains of a process are nothing that runs: who reaps them is the system's business.
 none_runs() { [ -z "$(ps -o stat= -u "$1" | sed '/^Z/d')" ]; }
 slow_script() { wait_until test -s "$tmp/notes/slow" && tail -n 1 "$tmp/notes/slow"; }
@@ -144,10 +137,8 @@ is "$(get www.example.com /cgi-bin/hello.cgi | head -n 1) $(workers "$alice" | w
 # ---- many at a time --------------------------------------------------------------------------------
 
 # With NO_BUFFERING what is printed is there before the end.
-for i in 1 2 3 4 5; do
-	get_exec www.example.com '/cgi-bin/meet.cgi?6' -N >"$tmp/meet.$i" &
-	eval "meet$i=$!"
-done
+mkfifo -m 666 "$tmp/meet.gate"
+at_once 5 meet get_exec www.example.com /cgi-bin/meet.cgi -N
 all_print() { [ "$(cat "$tmp"/meet.? | grep -c here)" -eq 5 ]; }
 passes "five scripts run at a time, and what each prints goes out at once" wait_until all_print
 is "$(workers "$alice" | wc -l)" 5 "by a fcgiwrap each"
@@ -156,8 +147,10 @@ sixth=$!
 waits() { "$zfpm" status -c "$tmp/zfpm.conf" www.example.com | grep -Eq '^queued +1'; }
 passes "a sixth waits, for there are max_workers" wait_until waits
 is "$(code www.example.net /cgi-bin/hello.cgi)" 200 "one of the other host does not"
-: >"$tmp/notes/meet.last"
-for i in 1 2 3 4 5; do eval "wait \$meet$i"; done
+exec 9<>"$tmp/meet.gate"
+printf '\n\n\n\n\n' >&9
+wait_all
+exec 9>&-
 wait "$sixth"
 is "$(grep -h '^[0-9]' "$tmp"/meet.? | sort -u | wc -l) $(head -n 1 "$tmp/sixth")" "5 $alice in $alice_home/cgi-bin" "then it is served"
 

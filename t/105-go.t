@@ -120,13 +120,7 @@ is "$(gofmt -l "$top/examples/go")" '' "and formatted as Go is"
 chown -R "${alice:?}:" "$alice_home"
 
 # zfpm with the example's configuration, as these expressions of sed make it
-run() {
-	{
-		echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-		example go/zfpm.conf "$@"
-	} >"$tmp/z"
-	start_zfpm <"$tmp/z"
-}
+run() { run_example go/zfpm.conf "$@"; }
 pid() { workers "$alice"; }
 waiting() { "$zfpm" status -c "$tmp/zfpm.conf" www.example.com | grep -Eq "^queued +$1"; }
 # The process serves so many requests at this moment.
@@ -185,15 +179,10 @@ passes "when he leaves the program is told" wait_for_log 'stderr: 127.0.0.1:[0-9
 
 # ---- 32 at a time -------------------------------------------------------------------------
 
-i=0
-while [ $((i += 1)) -le 31 ]; do
-	get_exec www.example.com '/test/meet?n=32' >"$tmp/meet.$i" &
-	eval "meet$i=$!"
-done
+at_once 31 meet get_exec www.example.com '/test/meet?n=32'
 passes "31 requests that wait for each other run" wait_until busy_is 31
 is "$(get www.example.com '/test/meet?n=32')" "$process" "with the last one they are served"
-i=0
-while [ $((i += 1)) -le 31 ]; do eval "wait \$meet$i"; done
+wait_all
 is "$(sort "$tmp"/meet.* | uniq -c | tr -s ' ')" " 31 $process" "all of them by that one process"
 
 i=0
@@ -243,13 +232,9 @@ cat >"$tmp/load.pl" <<-\END
 		print "$id body$ARGV[0] ", $id x 1000, "\n" for 1 .. 20;
 	}
 END
-i=0
-while [ $((i += 1)) -le 32 ]; do
-	curl -s --max-time 120 -H 'Host: www.example.com' -d "body$i" "http://127.0.0.1:$port/test/echo?id=%3C$i.[1-20]%3E" >"$tmp/load.$i" &
-	eval "load$i=$!"
-done
-i=0
-while [ $((i += 1)) -le 32 ]; do eval "wait \$load$i"; done
+load() { get_exec www.example.com "/test/echo?id=%3C$i.[1-20]%3E" --max-time 120 -d "body$i"; }
+at_once 32 load load
+wait_all
 right=0
 i=0
 while [ $((i += 1)) -le 32 ]; do
@@ -308,11 +293,7 @@ run -e 's/fork_server off/fork_server on/;s/connections 32//;s|/chat/chat$|/chat
 is "$(code www.example.com /)" 500 "nor for a program that is linked statically"
 passes "which zfpm sees before it starts it" wait_for_log "Cannot start FCGI process: command: .*/static: is linked statically: .* needs 'fork_server off'"
 passes "and the web server's log too" errors "stderr: Cannot start FCGI process: command: .* needs 'fork_server off'"
-{
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-	example go/zfpm.conf -e 's/fork_server off/fork_server on/'
-} >"$tmp/z"
-make_conf "$tmp/wrong.conf" <"$tmp/z"
+example_conf go/zfpm.conf -e 's/fork_server off/fork_server on/' | make_conf "$tmp/wrong.conf"
 like "$("$zfpm" -t -c "$tmp/wrong.conf" 2>&1)" "connections: 32 can not be with 'fork_server on'" "with connections zfpm -t refuses it"
 
 stop_zfpm TERM

@@ -205,8 +205,7 @@ chown "$alice:" "$alice_home/dispatch.fcgi"
 cp "$top/examples/rails/fcgi_rack.rb" "$bin/fcgi_rack.rb"
 chmod 755 "$bin/fcgi_rack.rb"
 {
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-	example rails/zfpm.conf -e "s|/usr/local/bin/|$bin/|"
+	example_conf rails/zfpm.conf -e "s|/usr/local/bin/|$bin/|"
 	cat <<-END
 		app forked {
 			command $bin/fcgi_rack.rb
@@ -328,11 +327,8 @@ passes "the worker that was reading it is replaced" wait_until gone "$worker"
 # ---- workers ----------------------------------------------------------------------------------
 
 mkdir -m 1777 "$meet/many"
-for i in 1 2 3 4 5 6; do
-	get_exec $shop "/meet?dir=$meet/many&n=4" >"$tmp/meet.$i" 2>&1 &
-	eval "meet$i=$!"
-done
-for i in 1 2 3 4 5 6; do eval "wait \$meet$i"; done
+at_once 6 meet get_exec $shop "/meet?dir=$meet/many&n=4"
+wait_all
 is "$(cat "$tmp"/meet.? | grep -c ' met 4')" 6 "of six requests at a time four are served together, and the others after them"
 is "$(cut -d ' ' -f 1 "$tmp"/meet.? | sort -u | grep -c .) $(workers "$alice" | grep -c .)" "4 4" "by max_workers processes"
 unlike "$(cat "$tmp/error.log")" 'locked' "of which none finds the database locked"

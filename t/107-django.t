@@ -476,11 +476,7 @@ is "$alice_status $?" '0 0' "the sites are set up by their users" || diag "$(tai
 as "$alice" sh -c "cd $alice_home/site && ./manage.py makemigrations --check --dry-run" >"$tmp/out" 2>&1
 is "$?" 0 "the example's migration is what its models need" || diag "$(cat "$tmp/out")"
 
-{
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-	example django/zfpm.conf -e "s|/usr/local/bin/fcgi_wsgi.py|$tmp/fcgi_wsgi.py|"
-} >"$tmp/z"
-start_zfpm <"$tmp/z"
+run_example django/zfpm.conf -e "s|/usr/local/bin/fcgi_wsgi.py|$tmp/fcgi_wsgi.py|"
 {
 	printf '<Directory />\nOptions FollowSymLinks\nAllowOverride None\nRequire all denied\n</Directory>\n'
 	printf '<VirtualHost *:@port@>\nServerName default.test\n</VirtualHost>\n'
@@ -672,13 +668,9 @@ sed "s/$A/$B/" "$tmp/cookies.kept" >"$tmp/cookies.$B"
 is "$(page $B /shop/ -o "$tmp/out" -w '%{http_code}')" 302 "a session of the one site is none of the other"
 
 # One request at a time: the other app of zfpm.conf, under the fork server. And a request that says nothing.
-{
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-	example django/zfpm.conf -e "s|/usr/local/bin/fcgi_wsgi.py|$tmp/fcgi_wsgi.py|" \
-	    -e '/^# app django-single/,/^# }/s/^# \{0,1\}//' -e '/^pool www.example.com/,/^}/s/app django$/app django-single/' \
-	    -e '/^pool www.example.net/,/^}/s/umask 077/&\n\ttimeout app 2s\n\ttimeout kill 3s/'
-} >"$tmp/z"
-start_zfpm <"$tmp/z"
+run_example django/zfpm.conf -e "s|/usr/local/bin/fcgi_wsgi.py|$tmp/fcgi_wsgi.py|" \
+    -e '/^# app django-single/,/^# }/s/^# \{0,1\}//' -e '/^pool www.example.com/,/^}/s/app django$/app django-single/' \
+    -e '/^pool www.example.net/,/^}/s/umask 077/&\n\ttimeout app 2s\n\ttimeout kill 3s/'
 get $A /trial/who >"$tmp/who"
 is "$(field uid "$tmp/who")" "$(id -u "$alice")" "with a fork server it runs as its user too" || diag "$(cat "$tmp/who")"
 server=$(sed -n 's/.*app server \([0-9]*\): ready.*/\1/p' "$tmp/zfpm.log")

@@ -142,8 +142,7 @@ done
 hosts="s|www\.example\.com|127.0.0.1|;s|www\.example\.org|127.0.0.2|"
 # Bob's pool has an app without a fork server besides; max_workers is as given.
 configuration() {
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
-	example wordpress/zfpm.conf -e "$hosts" \
+	example_conf wordpress/zfpm.conf -e "$hosts" \
 	    -e "s|^\(	command .*\)|\1 -d \"sendmail_path=$bin/sendmail -t -i\" -d disable_functions=$3|" \
 	    -e "/^pool 127.0.0.1/,/^}/s|\(max_workers\).*|\1 $1|" -e "/^pool 127.0.0.2/,/^}/s|\(max_workers\).*|\1 $2|" \
 	    -e '/^pool 127.0.0.2/,/^}/s|app .*|app direct|' >"$tmp/example"

@@ -135,11 +135,9 @@ is "$(code a.test /who.php -I)" 200 "HEAD"
 "$bin/client" pattern 5000000 >"$tmp/up.bin"
 sum=$(md5sum <"$tmp/up.bin" | cut -d ' ' -f 1)
 is "$(get a.test /upload.php -F "f=@$tmp/up.bin")" "up.bin 5000000 $sum" "an upload of 5 MB"
-for i in 1 2 3; do get a.test /upload.php -F "f=@$tmp/up.bin" >"$tmp/up$i" & eval "up$i=$!"; done
-wait "$up1"
-wait "$up2"
-wait "$up3"
-is "$(cat "$tmp/up1" "$tmp/up2" "$tmp/up3" | sort | uniq -c | awk '{ print $1, $4 }')" "3 $sum" "three at a time"
+at_once 3 up get a.test /upload.php -F "f=@$tmp/up.bin"
+wait_all
+is "$(cat "$tmp/up.1" "$tmp/up.2" "$tmp/up.3" | sort | uniq -c | awk '{ print $1, $4 }')" "3 $sum" "three at a time"
 want=$(perl -e 'print chr($_ % 251) x 8192 for 0 .. 2559' | cksum)
 is "$(get a.test /download.php | cksum)" "$want" "a download of 20 MB"
 is "$(get a.test '/download.php?length' | cksum)" "$want" "with a Content-Length"
@@ -151,16 +149,9 @@ is "$(code a.test '/status.php?code=404') $(cat "$tmp/code.body")" '404 a body o
 is "$(code a.test /fatal.php)" 500 "a fatal error is 500"
 passes "with PHP's message in the error log" errors '^stderr: .*Call to undefined function nosuch'
 
-n=0
-while [ $n -lt 20 ]; do
-	n=$((n + 1))
-	get a.test "/who.php?x=$n" >"$tmp/many.$n" &
-	eval "many$n=$!"
-done
-while [ $n -gt 0 ]; do
-	eval "wait \$many$n"
-	n=$((n - 1))
-done
+who() { get a.test "/who.php?x=$i"; }
+at_once 20 many who
+wait_all
 is "$(cat "$tmp"/many.* | awk '{ print $4 }' | sort -n | tr '\n' ' ')" '1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 ' "twenty at a time, four workers"
 is "$(cat "$tmp"/many.* | awk '{ print $3 }' | sort -u)" "$server" "all of one app server"
 is "$(count_errors "$reset")" 0 "nothing of this was an error"

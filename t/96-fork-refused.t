@@ -135,12 +135,9 @@ is "$(router_pid)" "$router" "and the router has not noticed"
 
 # Refused once, and not asked again at every request
 n=$(grep -c 'pool never: app server [0-9]*: started' "$tmp/zfpm.log")
-for i in 1 2 3 4 5; do
-	request never -t 30 >"$tmp/out" 2>"$tmp/err$i" &
-	eval "client$i=$!"
-done
-# shellcheck disable=SC2154 # set by eval
-wait "$client1" "$client2" "$client3" "$client4" "$client5"
+ask() { request never -t 30 2>"$tmp/err$i"; }
+at_once 5 never ask
+wait_all
 passes "requests that come meanwhile do not start it each" test "$(grep -c 'pool never: app server [0-9]*: started' "$tmp/zfpm.log")" -le $((n + 2))
 is "$(cat "$tmp"/err? | sort -u)" 'stderr: Timeout (1s) exceeded while starting FCGI process' "and get the same answer"
 

@@ -28,6 +28,10 @@
 #   workers [USER]                  prints the process ids of the workers, of all or of one user
 #   request POOL [QUERY...]         one request through $sock; the response on standard output
 #   example FILE [SED OPTION...]    prints examples/FILE as it is to be in this test, see below
+#   example_conf FILE [SED OPTION...]   the same of a zfpm.conf, with a listen for the group of @web@ and the key
+#   run_example FILE [SED OPTION...]    start_zfpm with that
+#   at_once N NAME COMMAND...       N of them in the background; $i is the number of each, $tmp/NAME.$i what it prints
+#   wait_all                        until all those have ended
 #   wait_until COMMAND...           until it succeeds; fails after $patience seconds
 #   wait_for_log ERE, log_has ERE   zfpm's log, $tmp/zfpm.log
 #   gone PID                        true if there is no such process, or only its remains
@@ -148,6 +152,19 @@ wait_until() {
 	done
 }
 
+at_once() {
+	lib_count=$1 lib_name=$2
+	shift 2
+	lib_at_once='' i=0
+	while [ $((i += 1)) -le "$lib_count" ]; do
+		"$@" >"$tmp/$lib_name.$i" &
+		lib_at_once="$lib_at_once $!"
+	done
+}
+
+# shellcheck disable=SC2086 # words
+wait_all() { wait $lib_at_once; }
+
 gone() {
 	case $(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) in
 	'' | Z | X) return 0 ;;
@@ -221,6 +238,16 @@ example() {
 		set -- -e "s|\(user  *\)$lib_name|\1$lib_to|;s|/home/$lib_name|$tmp/home/$lib_name|g" "$@"
 	done
 	sed "$@"
+}
+
+example_conf() {
+	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
+	example "$@"
+}
+
+run_example() {
+	example_conf "$@" >"$tmp/example.conf"
+	start_zfpm <"$tmp/example.conf"
 }
 
 # Below the range from which the kernel takes the ports of outgoing connections.
