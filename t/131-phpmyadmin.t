@@ -8,11 +8,7 @@
 need_httpd
 need_mariadb
 [ -e /usr/share/phpmyadmin/index.php ] || skip_all "no phpMyAdmin here"
-command -v php-cgi >/dev/null || skip_all "no php-cgi here"
-php-cgi -m >"$tmp/php-modules"
-for m in mbstring mysqli; do
-	grep -qx "$m" "$tmp/php-modules" || skip_all "no PHP with $m here"
-done
+need_php mbstring mysqli
 plan 62
 
 want_user alice bob web db
@@ -41,9 +37,8 @@ sed "s|/etc/phpmyadmin/config.inc.php|$tmp/config.inc.php|" /usr/share/phpmyadmi
 example phpmyadmin/config.inc.php -e "s|/run/mysqld/mysqld.sock|$db_socket|" >"$tmp/config.inc.php"
 
 places="s|/usr/share/phpmyadmin|$pma|g"
-example phpmyadmin/zfpm.conf -e "$places" -e "s|/home/%1|$tmp/home/%1|" >"$tmp/example"
+example_conf phpmyadmin/zfpm.conf -e "$places" -e "s|/home/%1|$tmp/home/%1|" >"$tmp/example"
 {
-	echo 'listen @sock@ group @web@ mode 0660 key @tmp@/key'
 	cat "$tmp/example"
 	# bob's: the same, without a fork server
 	sed -n '/^app/,/^}/p' "$tmp/example" | sed '/fork_server/d;/watch/d;s/^app phpmyadmin/app direct/'
@@ -59,7 +54,6 @@ start_httpd <"$tmp/apache"
 
 # ---- a customer ---------------------------------------------------------------------------
 
-of() { cat "$tmp/r/$1/$2" 2>/dev/null; }
 page() {
 	p_path=$1
 	shift
@@ -70,7 +64,6 @@ keep() {
 	shift
 	page "$@" -o "$d/$k_name" -w '%{http_code}' >"$d/$k_name.status"
 }
-hidden() { sed -n "s/.*name=\"$1\" value=\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
 # The token for what changes something
 token() { sed -n 's/.*token:"\([^"]*\)".*/\1/p' "$1" | head -n 1; }
 login() {
@@ -84,13 +77,6 @@ change() {
 	page "/index.php?route=$c_path" -d "token=$token" -d server=1 -d ajax_request=true "$@"
 }
 statement() { change /import -d "db=${c}_shop" -d is_js_confirmed=1 -d sql_delimiter=';' --data-urlencode "sql_query=$1"; }
-json() {
-	perl -MJSON::PP -0777 -e '
-		binmode STDOUT, ":utf8";
-		my $v = eval { decode_json(<STDIN>) };
-		$v = ref $v eq "ARRAY" ? $v->[$_] : ref $v ? $v->{$_} : undef for split /[.]/, $ARGV[0];
-		print $v // ""' "$1"
-}
 sum() { echo "SELECT COUNT(*) FROM $1; CHECKSUM TABLE $1" | sql 2>&1; }
 
 customer_works() {
@@ -170,19 +156,19 @@ for c in alice bob; do
 	    "$c: and has nothing to complain of"
 	is "$(grep -Eo '(alice|bob)_(blog|shop)|performance_schema' "$d/databases" | sort -u | tr '\n' ' ')" "${c}_blog ${c}_shop " \
 	    "$c: the list of databases has the own ones, and no others"
-	is "$(json success <"$d/created")" 1 "$c: a table is made with the form"
-	like "$(json message <"$d/inserted")" '1 row inserted' "$c: a row is added with SQL"
-	like "$(json message <"$d/many")" '4000 rows inserted' "$c: and many more"
+	is "$(json_of success <"$d/created")" 1 "$c: a table is made with the form"
+	like "$(json_of message <"$d/inserted")" '1 row inserted' "$c: a row is added with SQL"
+	like "$(json_of message <"$d/many")" '4000 rows inserted' "$c: and many more"
 	is "$(of $c browse.status) $(grep -Fc "Written by $c: äöü € &lt;b&gt; &quot;quoted&quot; it&#039;s; \\ done" "$d/browse")" '200 1' \
 	    "$c: the row is shown as it was written"
 	like "$(of $c dump.header)" "^Content-Disposition: attachment; filename=\"${c}_shop.sql\"" "$c: a dump is taken away"
 	is "$(grep -c 'REPEAT\|^([0-9]*, .row' "$d/dump") $(tail -n 1 "$d/dump" | cut -c 1-30)" '4000 /*!40101 SET COLLATION_CONNECT' \
 	    "$c: with all rows, to its last line"
 	like "$(of $c sum.dropped)" "doesn't exist" "$c: the table is dropped"
-	is "$(json success <"$d/imported") $(of $c sum.imported)" "1 $(of $c sum)" "$c: the dump is brought back, and the table is what it was"
-	like "$(json error <"$d/foreign")" '#1142' "$c: the other one's rows can not be read"
-	like "$(json error <"$d/foreign2")" '#1044' "$c: no database be made in the other one's name"
-	is "$(json success <"$d/forged") $(of $c sum.forged)" "0 $(of $c sum)" "$c: nothing is changed without the page's token"
+	is "$(json_of success <"$d/imported") $(of $c sum.imported)" "1 $(of $c sum)" "$c: the dump is brought back, and the table is what it was"
+	like "$(json_of error <"$d/foreign")" '#1142' "$c: the other one's rows can not be read"
+	like "$(json_of error <"$d/foreign2")" '#1044' "$c: no database be made in the other one's name"
+	is "$(json_of success <"$d/forged") $(of $c sum.forged)" "0 $(of $c sum)" "$c: nothing is changed without the page's token"
 	is "$(grep -c 'name="pma_password"' "$d/cookies.at.$c" "$d/cookies.at.$other" | sed 's/.*://' | tr '\n' ' ')" '0 1 ' \
 	    "$c: the cookies open no session at the other one's"
 	is "$(of $c out.status) $(of $c after.status) $(grep -c 'name="pma_password"' "$d/after")" '302 200 1' "$c: out is out"
@@ -203,7 +189,6 @@ processes() { ps -o ppid= -u "$1" | awk -v zfpm="$zfpm_pid" '{ $1 == zfpm ? own+
 like "$(processes "$alice")" '^1 [1-4]$' "alice's workers are forked from the one that zfpm has started"
 like "$(processes "$bob")" '^[1-4] 0$' "bob's are started by zfpm each"
 like "$("$zfpm" status -c "$tmp/zfpm.conf" "$alice.pma.example.com")" "^$alice.pma.example.com +[1-9]" "alice's pool has come from the pattern"
-silent() { ! grep -Ev "AH00(094|163|489)${1:+|$1}" "$tmp/error.log" >"$tmp/said"; }
 passes "the error log has no more than what was refused" silent 'AH01630: client denied' || diag "$(cat "$tmp/said")"
 fails "and zfpm's has nothing" log_has '(warn|error): '
 

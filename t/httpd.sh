@@ -19,6 +19,11 @@
 #   errors ERE                  true if the error log has such a line
 #   count_errors ERE            prints how many it has
 #   errors_at_least N ERE       true if they are N or more
+#   silent [ERE]                true if it has only such lines, and those of Apache's start; the others are in $tmp/said
+#   need_php MODULE...          skip_all unless php-cgi is here, with these
+#   of SITE NAME                prints what the test has kept as $tmp/r/SITE/NAME
+#   hidden NAME FILE            prints the value of a form's field in the page FILE
+#   json_of KEY <text           prints a value of JSON; KEY is one, or more with dots between: data.0.name
 #
 # The text is placed behind the LoadModule lines, with @tmp@ @t@ @sock@ @port@
 # @key@ @modules@ and @NAME@ of make_user NAME replaced. $port and $httpd_pid
@@ -101,6 +106,26 @@ httpd_settled() { gone "$httpd_pid" || lib_serving; }
 count_errors() { grep -Ec -e "$1" "$tmp/error.log" 2>/dev/null || :; }
 errors() { grep -Eq -e "$1" "$tmp/error.log" 2>/dev/null; }
 errors_at_least() { [ "$(count_errors "$2")" -ge "$1" ]; }
+
+silent() { ! grep -Ev "AH00(094|163|489)${1:+|$1}" "$tmp/error.log" >"$tmp/said"; }
+
+need_php() {
+	command -v php-cgi >/dev/null || skip_all "no php-cgi here"
+	php-cgi -m >"$tmp/php-modules"
+	for lib_m; do
+		grep -qx "$lib_m" "$tmp/php-modules" || skip_all "no PHP with $lib_m here"
+	done
+}
+
+of() { cat "$tmp/r/$1/$2" 2>/dev/null; }
+hidden() { sed -n "s/.*name=\"$1\" value=\"\([^\"]*\)\".*/\1/p" "$2" | head -n 1; }
+json_of() {
+	perl -MJSON::PP -0777 -e '
+		binmode STDOUT, ":utf8";
+		my $v = eval { decode_json(<STDIN>) };
+		$v = ref $v eq "ARRAY" ? $v->[$_] : ref $v ? $v->{$_} : undef for split /[.]/, $ARGV[0];
+		print $v // ""' "$1"
+}
 
 start_httpd() {
 	httpd_conf "$tmp/httpd.conf" "${1:-event}"
