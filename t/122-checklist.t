@@ -4,7 +4,7 @@
 #  1-5 the process's state, 6-12 records, 13-18 ids, 19-22 streams, 23-29 name-value pairs, 30-34 management records,
 #  35-41 BEGIN_REQUEST and END_REQUEST, 42-44 ABORT_REQUEST, 45-50 roles, 51-60 what a relay meets besides.
 . "${0%/*}/lib.sh"
-plan 99
+plan 109
 
 cat >"$tmp/state.pl" <<-\END
 	#!/usr/bin/perl
@@ -126,6 +126,16 @@ closes "7: a version that is not 1" version <<-\EOF
 	header 2 BEGIN_REQUEST 1 8 0
 	closed
 EOF
+closes "7: one that is 0" version <<-\EOF
+	header 0 BEGIN_REQUEST 1 8 0
+	closed
+EOF
+closes "7: one that is 2 in the midst of a request" version <<-\EOF
+	begin 1
+	params 1
+	header 2 STDIN 1 0 0
+	closed
+EOF
 is "$(request p -O -B 200000 -c 65535 -z 255 | grep '^stdin')" "stdin 200000 $(pattern 200000)" "8: content of 65,535 bytes and padding of 255 are read like any other"
 is "$(request p -O -B 3000 -S 1 | grep '^stdin')" "stdin 3000 $(pattern 3000)" "9: headers and content come through byte by byte"
 is "$(request p -O out=100000 record=999 split=1 -C)" "100000 $(pattern 100000)" "9: those of the application too"
@@ -181,12 +191,28 @@ closes "17: BEGIN_REQUEST for an id that is active" 'BEGIN_REQUEST for a request
 	begin 1
 	closed
 EOF
+closes "17: for one whose script runs" 'BEGIN_REQUEST for a request that is active' <<-\EOF
+	begin 1
+	param 1 QUERY_STRING=sleep=1
+	params 1
+	end STDIN 1
+	begin 1
+	closed
+EOF
 closes "18: a BEGIN_REQUEST of 7 bytes" 'BEGIN_REQUEST of a wrong length' <<-\EOF
 	record BEGIN_REQUEST 1 7
 	closed
 EOF
 closes "18: one of 9" 'BEGIN_REQUEST of a wrong length' <<-\EOF
 	record BEGIN_REQUEST 1 9
+	closed
+EOF
+closes "18: one of 65,535" 'BEGIN_REQUEST of a wrong length' <<-\EOF
+	record BEGIN_REQUEST 1 65535
+	closed
+EOF
+closes "18: an empty one" 'BEGIN_REQUEST of a wrong length' <<-\EOF
+	end BEGIN_REQUEST 1
 	closed
 EOF
 closes "18: one with the id 0" 'BEGIN_REQUEST with id 0' <<-\EOF
@@ -274,7 +300,7 @@ is "$("$bin/client" values "$sock" FCGI_MAX_CONNS FCGI_MAX_REQS FCGI_MPXS_CONNS 
     "30: FCGI_GET_VALUES is answered: max_workers twice, and no multiplexing"
 asked=$(pair FCGI_MPXS_CONNS '')
 is "$(record 9 0 "$asked" | raw 26)" "$(record 10 0 "$(pair FCGI_MPXS_CONNS 0)")" "30: with the id 0, in decimal text"
-is "$("$bin/client" values "$sock" FCGI_WHAT FCGI_MAX_REQS)" 'FCGI_MAX_REQS=33' "31: names that zfpm does not know are left out"
+is "$("$bin/client" values "$sock" FCGI_WHAT FCGI_MAX_REQS X)" 'FCGI_MAX_REQS=33' "31: names that zfpm does not know are left out"
 is "$(record 9 0 '' | raw 8)" "$(record 10 0 '')" "31: nothing asked, nothing answered"
 is "$({ record 12 0 ''; record 255 0 0102; } | raw 32)" "$(record 11 0 0c00000000000000)$(record 11 0 ff00000000000000)" \
     "32: a management record of another type gets FCGI_UNKNOWN_TYPE, with the type, and the connection stays"
@@ -310,27 +336,37 @@ is "$(types)$(out)" 'STDOUT id=1,STDOUT id=1,END_REQUEST id=1,closed,0' "34: a r
 
 # ---- BEGIN_REQUEST and END_REQUEST: 5 ----------------------------------------------------------------------
 
-script -a roles <<-\EOF
+script -a roles -q out=1 <<-\EOF
+	begin 1 9 1
+	params 1
+	text STDIN 1 hello
+	end STDIN 1
+	wait 1
 	begin 1 4 1
 	wait 1
 	begin 1 0 1
 	wait 1
 	begin 1 65535 1
 	wait 1
-	begin 2 responder 1
+	begin 2
 	params 2
 	end STDIN 2
+	closed
 EOF
-is "$(ends)" 'id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,' "35: roles are 1 to 3: others end with FCGI_UNKNOWN_ROLE, and the connection stays"
-script -a app <<-\EOF
+is "$(ends)" 'id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,id=2 REQUEST_COMPLETE,' "35: roles are 1 to 3: others end with FCGI_UNKNOWN_ROLE, and the connection stays"
+script -a app -q out=1 <<-\EOF
 	begin 1 authorizer 1
 	params 1
 	wait 1
 	begin 1 filter 1
 	params 1
 	wait 1
+	begin 1
+	params 1
+	end STDIN 1
+	closed
 EOF
-is "$(ends)" 'id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,' "35: so does one that the app does not serve"
+is "$(ends)" 'id=1 UNKNOWN_ROLE,id=1 UNKNOWN_ROLE,id=1 REQUEST_COMPLETE,' "35: so does one that the app does not serve"
 passes "36: without FCGI_KEEP_CONN zfpm closes the connection behind END_REQUEST" request p -O -E out=0
 request p -O -E -K -t 0.5 out=0
 is "$?" 5 "36: with it zfpm leaves that to the web server"
@@ -345,8 +381,8 @@ script -q out=1 <<-\EOF
 	closed
 EOF
 is "$(ends)" 'id=1 REQUEST_COMPLETE,id=1 REQUEST_COMPLETE,' "37: the other bits of the flags mean nothing"
-body="$(record 1 1 0001000000000000)$(record 4 1 "$pool$(pair QUERY_STRING 'noheaders&out=0&status=16909060&pstatus=2')")$(record 4 1 '')$(record 5 1 '')"
-is "$(echo "$body" | raw)" "$(record 3 1 0102030402000000)" "38: END_REQUEST is the application's: four bytes of its status, one of the protocol's, three reserved"
+body="$(record 1 1 0001000000000000)$(record 4 1 "$pool$(pair QUERY_STRING 'noheaders&out=0&status=4043440900&pstatus=2')")$(record 4 1 '')$(record 5 1 '')"
+is "$(echo "$body" | raw)" "$(record 3 1 f102030402000000)" "38: END_REQUEST is the application's: four bytes of its status, one of the protocol's, three reserved"
 script -q sleep=0.3 <<-\EOF
 	begin 1 responder 1
 	params 1
@@ -436,8 +472,8 @@ request p -a roles -r authorizer -B 5 -O >"$tmp/out"
 is "$(grep '^role' "$tmp/out")" 'role 2' "47: an AUTHORIZER is told that it is one"
 is "$(grep -E '^(records|stdin)' "$tmp/out" | tr '\n' ,)" 'records 1 0 0,stdin 0 4294967295,' "47: gets no STDIN, though some be sent"
 unlike "$(cat "$tmp/out")" 'CONTENT_LENGTH' "47: and no CONTENT_LENGTH that would have it wait for some"
-request p -a roles -r filter -B 1000 -D 70000 -p FCGI_DATA_LAST_MOD=1234567890 -p FCGI_DATA_LENGTH=70000 -O >"$tmp/out"
-is "$(grep -E '^(stdin|data|role) |^param FCGI_' "$tmp/out" | sort | tr '\n' ,)" "data 70000 $(pattern 70000),param FCGI_DATA_LAST_MOD=1234567890,param FCGI_DATA_LENGTH=70000,role 3,stdin 1000 $(pattern 1000)," \
+request p -a roles -r filter -B 100000 -D 200000 -p FCGI_DATA_LAST_MOD=1234567890 -p FCGI_DATA_LENGTH=200000 -O >"$tmp/out"
+is "$(grep -E '^(stdin|data|role) |^param FCGI_' "$tmp/out" | sort | tr '\n' ,)" "data 200000 $(pattern 200000),param FCGI_DATA_LAST_MOD=1234567890,param FCGI_DATA_LENGTH=200000,role 3,stdin 100000 $(pattern 100000)," \
     "48: a FILTER gets STDIN and then DATA, with its length and date"
 script -a roles -p FCGI_DATA_LENGTH=100 <<-\EOF
 	begin 1 filter
