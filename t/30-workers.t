@@ -64,8 +64,7 @@ finish a c
 a=$(worker_of a)
 isnt "$a" "$(worker_of b)" "the first two have workers of their own"
 is "$(worker_of c)" "$a" "the third has the first that is free"
-release b
-finish b
+let_go b
 is "$status" 0 "all of them are served"
 pid_of two >"$tmp/out"
 is "$(in_log 'router.* pool two: worker [0-9]+: started')" 2 "and no more than two workers were ever started"
@@ -139,12 +138,9 @@ for i in x y z; do
 done
 held x y z
 all=$(sorted_workers)
-release x
-finish x
-release z
-finish z
-release y
-finish y
+let_go x
+let_go z
+let_go y
 is "$all" "$(for i in x y z; do worker_of $i; done | sort | tr '\n' ' ')" "three requests at once have three workers"
 last=$(worker_of y)
 : >"$tmp/used"
@@ -175,11 +171,9 @@ for i in e f g; do
 done
 passes "with connections 3 three requests are served at once" held e f g
 passes "by one process" count_workers 1
-hold h threads
-held h
+hold_in threads h
 passes "the fourth gets another one" count_workers 2
-release e f g h
-finish e f g h
+let_go e f g h
 is "$(for i in e f g h; do worker_of $i; done | sort | uniq -c | awk '{ print $1 }' | sort -n | tr '\n' ' ')" "1 3 " \
     "each of the three was in the same process"
 is "$(for i in e f g; do line_of $i connection; done | sort | tr '\n' ' ')" "1 2 3 " "on a connection of its own"

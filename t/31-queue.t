@@ -43,8 +43,7 @@ pid_of() { request "$@" | sed -n 's/^pid //p'; }
 said() { sed -n "s/.* pool $1: worker [0-9]*: stderr: //p" "$tmp/zfpm.log" | tr '\n' ' '; }
 
 # Order, and clients that leave
-hold first one
-held first
+hold_in one first
 for i in q1 q2 q3 q4 q5 q6; do
 	enqueue $i one log=$i
 done
@@ -65,8 +64,7 @@ is "$(for i in q1 q3 q4 q5 q6 last; do worker_of $i; done | sort -u)" "$(worker_
 is "$(in_log 'pool one: worker [0-9]+: started$')" 1 "the only one that there was"
 
 # A client that has closed its sending side waits for its answer
-hold first one
-held first
+hold_in one first
 request one -H show=QUERY_STRING -O >"$tmp/closed" 2>"$tmp/closed.txt" &
 client=$!
 enqueue second one
@@ -77,12 +75,9 @@ is "$?" 0 "a half-closed connection in the queue is no client that left"
 is "$(cat "$tmp/closed")" "show=QUERY_STRING" "it gets its answer"
 
 # Several apps
-hold x shared
-held x
-hold y shared
-held y
-release x y
-finish x y
+hold_in shared x
+hold_in shared y
+let_go x y
 x=$(worker_of x) y=$(worker_of y)
 passes "one app of a pool has all its workers" count_workers 3
 z=$(pid_of shared -a other)
@@ -93,8 +88,7 @@ if gone "$x"; then gone_x=1; else gone_x=0; fi
 if gone "$y"; then gone_y=1; else gone_y=0; fi
 is $((gone_x + gone_y)) 1 "one, and only one"
 is "$(in_log 'router.* pool shared: worker [0-9]+: retired')" 1 "it was retired"
-hold v shared
-held v
+hold_in shared v
 hold w shared -a other
 held w
 enqueue u shared
@@ -106,12 +100,10 @@ finish w u
 is "$(in_log 'router.* pool shared: worker [0-9]+: retired')" 2 "which goes for it"
 isnt "$(worker_of u)" "$(worker_of w)" "for it can not serve it"
 passes "there were never more than max_workers" count_workers 3
-release v
-finish v
+let_go v
 
 # max_queue
-hold first full
-held first
+hold_in full first
 enqueue a full
 enqueue b full
 request full -v -p REQUEST_URI=/full -m POST >"$tmp/c.sum" 2>"$tmp/c.txt"

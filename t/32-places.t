@@ -50,8 +50,7 @@ finish a4 a5 a6 a7
 is "$(for i in a4 a5 a6 a7; do answered $i && echo $i; done | grep -c .)" 4 "then the long queue goes on"
 wait_for_log 'stderr: a7'
 is "$(sed -n 's/.*: stderr: //p' "$tmp/zfpm.log" | tr '\n' ' ')" "b1 a4 a5 a6 a7 " "in that order"
-release a2 a3
-finish a2 a3
+let_go a2 a3
 
 # Three pools wait: two busy workers, one, none
 hold a1 a
@@ -90,8 +89,7 @@ wait_for_log 'stderr: fourth$'
 is "$(sed -n 's/.*: stderr: //p' "$tmp/zfpm.log" | tail -n 4 | grep -n fourth-pool | cut -d : -f 1 | tr 12 ++)" + \
     "a pool that has one place does not keep it from one that has waited for longer" ||
     diag "$(sed -n 's/.*: stderr: //p' "$tmp/zfpm.log" | tail -n 4)"
-release b1 c1
-finish b1 c1
+let_go b1 c1
 is "$status" 0 "and nobody else is hindered"
 
 # One place for all
@@ -107,8 +105,7 @@ start_zfpm <<-\END
 		app app
 	}
 END
-hold a1 a
-held a1
+hold_in a a1
 enqueue b1 b log=b
 for i in a2 a3 a4; do
 	enqueue $i a log=$i

@@ -39,8 +39,7 @@ timed() {
 	shift 2
 	start "$name" "$pool" -p "REQUEST_URI=/$pool?x" -p SCRIPT_FILENAME=/script.php "$@"
 }
-hold hold_wait wait
-held hold_wait
+hold_in wait hold_wait
 timed wait wait
 timed app_start app-start hang
 timed app_headers app-headers at=headers hang
@@ -100,8 +99,7 @@ passes "what it had taken is less than all" test "$(cut -d ' ' -f 1 "$tmp/slow")
 for p in app-start app-headers app-write app-write-cut request-head request-moving; do
 	passes "$p: the worker has gone" wait_until gone "$(cat "$tmp/pid-$p")"
 done
-release hold_wait
-finish hold_wait
+let_go hold_wait
 for p in $pools; do
 	now=$(pid_of "$p")
 	case $p in
@@ -129,14 +127,12 @@ start_zfpm <<-\END
 	}
 END
 # All of the time counts: there is no place for the second pool's worker.
-hold holder p
-held holder
+hold_in p holder
 request waits -p REQUEST_URI=/waits >"$tmp/waits" 2>"$tmp/waits.txt"
 is "$? $(tr -d '\r' <"$tmp/waits" | head -n 1)" "0 Status: 500 Internal Server Error" "a request that waits has no more time in all than timeout request"
 is "$(cat "$tmp/waits.txt")" "stderr: Timeout (1s) exceeded while processing request" "the web server is told"
 passes "the log has it" log_has 'warn: pool waits: Timeout \(1s\) exceeded while processing request \(GET /waits, '
-release holder
-finish holder
+let_go holder
 # A request that has not said which pool it wants has the times of all.
 printf 'begin 1\nparam 1 A=B\nclosed\n' | "$bin/client" script "$sock" >"$tmp/params" 2>&1
 like "$(cat "$tmp/params")" '^STDERR .*"Timeout \(1s\) exceeded while reading from socket \(server\)"' \

@@ -83,8 +83,7 @@ is "$(cat "$tmp/out.txt")" "stderr: FCGI process $pid exited on signal 9 (SIGKIL
 # Several requests on one worker
 pid=$(pid_of many)
 start a many hang
-hold b many
-held b
+hold_in many b
 "$bin/client" values "$sock" >"$tmp/values"
 request many signal=9 >"$tmp/c" 2>"$tmp/c.txt"
 finish a

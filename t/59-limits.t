@@ -141,16 +141,14 @@ passes "when the chroot is there the pool is served" wait_until works no-chroot
 passes "and when the directory is" wait_until works no-directory
 
 # The worker that is there goes on, and a new one can not be started.
-hold one vanished
-held one
+hold_in vanished one
 old_uid=$(id -u "$other")
 old_gid=$(id -g "$other")
 lib_locked userdel -f "$other" >/dev/null 2>&1
 request vanished >"$tmp/two" 2>&1 &
 two=$!
 passes "a user that vanished: the log has the reason" wait_for_log "warn: pool vanished: cannot start FCGI process: user: '$other' is unknown\$"
-release one
-finish one
+let_go one
 is "$(field one uid)" "$old_uid" "a worker that ran under it ends its request"
 wait "$two"
 is "$(field two pid)" "$(field one pid)" "and takes the one that waits"

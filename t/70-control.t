@@ -107,28 +107,24 @@ isnt "$other" "$worker" "another one serves"
 "$zfpm" -c "$tmp/zfpm.conf" retire two >"$tmp/out" 2>"$tmp/err.txt"
 is "$? $(cat "$tmp/err.txt")" '0 ' "-c may come before the command, and the pool need not live"
 is "$(pid_of one)" "$other" "another pool's worker stays"
-hold busy one
-held busy
+hold_in one busy
 idle=$(pid_of one)
 zc retire one &
 retirer=$!
 passes "retire stops a worker that is idle" wait_until gone "$idle"
-release busy
-finish busy
+let_go busy
 is "$status $(worker_of busy)" "0 $other" "lets one finish that is busy"
 wait "$retirer"
 is "$? $(cat "$tmp/err.txt")" '0 ' "and is done"
 passes "when that has gone too" gone "$other"
 
 # The end of a zfpm whose configuration is broken
-hold busy one
-held busy
+hold_in one busy
 printf '}\npool {\n' >>"$tmp/zfpm.conf"
 zc quit &
 quitter=$!
 passes "quit, with a configuration that is broken" wait_for_log 'stopping when the running requests are done'
-release busy
-finish busy
+let_go busy
 is "$status" 0 "lets a request finish"
 wait "$quitter"
 is "$? $(cat "$tmp/err.txt")" '0 ' "and succeeds"
@@ -151,8 +147,7 @@ is "$status" 3 "a script that runs for longer than timeout kill is not waited fo
 # One that is killed
 : >"$tmp/zfpm.log"
 start_zfpm <"$tmp/conf"
-hold busy one
-held busy
+hold_in one busy
 zc quit &
 quitter=$!
 wait_for_log 'stopping when the running requests are done'
@@ -160,8 +155,7 @@ kill -KILL "$zfpm_pid"
 passes "a command ends with a zfpm that is killed" wait_until gone "$quitter"
 wait "$quitter"
 like "$(cat "$tmp/err.txt")" "^zfpm: zfpm ended before it had answered \(control socket $control\)\$" "and says that it had no answer"
-release busy
-finish busy
+let_go busy
 nobody_left() { [ -z "$(ps -o pid= -u "$user")" ]; }
 wait_until nobody_left
 passes "its control socket is left behind" test -S "$control"

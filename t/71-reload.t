@@ -85,8 +85,7 @@ for part in begin params body; do
 done
 
 # Running, and waiting
-hold r1 one
-held r1
+hold_in one r1
 enqueue r2 one log=r2
 enqueue r3 one log=r3
 reload
@@ -107,8 +106,7 @@ is "$(json '$pool{one}{counters}{requests}')" 6 "and has handed over what it cou
 # Each wait counts from its beginning: counted anew, this one would end after 10 seconds or more
 reload '/^	pool one/a timeout wait 6s'
 is "$(pid_of one)" "$one" "a worker stays when a timeout has changed"
-hold r1 one
-held r1
+hold_in one r1
 start=$(date +%s)
 enqueue r2 one
 wait_until json_is '$pool{one}{queue}{longest_wait_s} >= 4' 1
@@ -117,8 +115,7 @@ is "$(json '$pool{one}{queue}{longest_wait_s} >= 4')" 1 "a wait goes on across a
 finish r2
 like "$(cat "$tmp/r2")" 'Timeout \(6s\) exceeded while waiting' "and so does timeout wait"
 passes "counted from when the request came" test $(($(date +%s) - start)) -lt 9
-release r1
-finish r1
+let_go r1
 
 # Old settings for what runs, new ones for what comes
 reload '/^	pool one/a timeout app 2s'
@@ -152,14 +149,12 @@ passes "what a worker says on its standard error is logged after a reload" wait_
 is "$(request two | sed -n 's/^connection //p')" 1 "over all this its connection has been one"
 
 # Pools that are new, and gone
-hold r1 two
-held r1
+hold_in two r1
 idle=$(pid_of two)
 enqueue r2 one
 wait_until answered r2
 finish r2
-hold r3 one
-held r3
+hold_in one r3
 enqueue r4 one
 reload '/^	pool one/,/^	}/d
 $ a pool three {
@@ -171,28 +166,24 @@ finish r4
 like "$(cat "$tmp/r4")" "Unknown pool 'one'" "a request that waits for a pool that is gone is told so"
 request one >"$tmp/r5" 2>&1
 like "$(cat "$tmp/r5")" "Unknown pool 'one'" "and so is one that comes"
-release r3
-finish r3
+let_go r3
 is "$status" 0 "one that runs goes on"
 passes "then the worker ends" wait_until gone "$(worker_of r3)"
 fails "another pool's idle worker does not" gone "$idle"
 cp "$tmp/good" "$tmp/zfpm.conf"
 reload
-release r1
-finish r1
+let_go r1
 wait_until one_router
 
 # Several generations
-hold r1 one
-held r1
+hold_in one r1
 one=$(pid_of two)
 for i in 1 2 3; do
 	hold g$i two
 	held g$i
 	reload
 	[ "$i" -gt 1 ] || enqueue r2 one
-	release g$i
-	finish g$i
+	let_go g$i
 done
 is "$status $(routers | grep -c .)" '0 2' "three reloads while one request runs: one old router is left" || diag "$(routers)"
 release r1
@@ -204,9 +195,7 @@ for i in 1 2 3; do
 done
 
 # Limits
-hold r1 two
-hold r2 two
-held r1 r2
+hold_in two r1 r2
 reload 's/max_workers 2/max_workers 1/'
 enqueue r3 two
 is "$(workers "$user" | grep -c .)" 3 "with a lower max_workers what runs goes on, and nothing is started"
@@ -250,8 +239,7 @@ is "$status $err" '0 ' "both"
 # Those who die
 wait_until one_router
 old=$(routers)
-hold r1 one
-held r1
+hold_in one r1
 reload
 is "$(routers | grep -c .)" 2 "with a request under way there are two routers"
 newest=$(other_router "$old")
@@ -259,13 +247,11 @@ newest=$(other_router "$old")
 kill -KILL "$newest"
 passes "the new one is killed: it is replaced" wait_for_log "router $newest: exited on signal 9 .*starting another"
 like "$(request two)" '^pid' "by one that serves"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the old one's request is not touched"
 is "$(pid_of one)" "$(worker_of r1)" "and its worker comes to the third"
 passes "the old one leaves" wait_until gone "$old"
-hold r1 one
-held r1
+hold_in one r1
 old=$(routers)
 reload
 kill -KILL "$old"
@@ -274,8 +260,7 @@ is "$status" 3 "the old one is killed: its request is cut"
 passes "its worker, which nobody can ask, ends" wait_until gone "$(worker_of r1)"
 like "$(request one) $(request two)" '^pid' "and all is served"
 one=$(pid_of one)
-hold r1 one
-held r1
+hold_in one r1
 reload
 kill -KILL "$one"
 finish r1
@@ -301,12 +286,10 @@ as_before() { after="$(fds_of "$zfpm_pid") $(fds_of "$(routers)") $(worker_socke
 wait_until one_router
 wait_until as_before
 is "$after" "$before" "after 20 more reloads there are as many descriptors, sockets and processes as before"
-hold r1 one
-held r1
+hold_in one r1
 kill -HUP "$zfpm_pid"
 kill -QUIT "$zfpm_pid"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "reload and quit at once: what runs is done"
 passes "and zfpm ends" wait_until gone "$zfpm_pid"
 is "$(worker_sockets)" 0 "with no socket left"

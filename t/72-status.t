@@ -146,16 +146,14 @@ hold t2 threads -p REQUEST_URI=/t2
 held t2
 is "$(json "$(workers_of threads)" 'my $w = $pool{threads}{workers}{list}[0]; @$w{qw(state busy connections)}, $w->{request}{uri}')" '1,0,1,0,0,0
 busy,2,3,/t1' "of a worker that serves two requests the oldest is shown"
-release t1 t2
-finish t1 t2
+let_go t1 t2
 comes '@{$pool{threads}{workers}{list}[0]}{qw(state busy)}' idle,0 "until it serves none"
 
 # Restarts by cause
 ask twice
 ask twice
 comes '$pool{twice}{counters}{restarts}{max_requests}, $pool{twice}{counters}{requests}' 1,2 "a worker that has served max_requests"
-hold k one
-held k
+hold_in one k
 pid=$(json '(grep { $_->{busy} } @{$pool{one}{workers}{list}})[0]{pid}')
 kill -KILL "$pid"
 finish k
@@ -171,12 +169,10 @@ comes '$pool{one}{counters}{restarts}{retired}' 1 "one that zfpm retire has repl
 # Timeouts
 ask late hang
 comes '$pool{late}{counters}{timeouts}{app}, $pool{late}{counters}{failed}, $pool{late}{counters}{restarts}{timeout}' 1,1,1 "timeout app, and its worker"
-hold w waits
-held w
+hold_in waits w
 ask waits
 is "$(json '$pool{waits}{counters}{timeouts}{wait}, $pool{waits}{counters}{failed}')" 1,1 "timeout wait"
-release w
-finish w
+let_go w
 is "$(json 'J($j->{counters}{timeouts})')" '{"app":1,"request":0,"server":0,"wait":1}' "both in all together"
 zs
 like "$(cat "$tmp/page")" '^timeouts +wait=1,app=1$' "as text too"
@@ -189,8 +185,7 @@ zs broken
 like "$(cat "$tmp/page")" '^broken +broken +(now|[0-9.]+s) .*exited with status 3$' "as text too"
 
 # Patterns
-hold p www.example.org
-held p
+hold_in www.example.org p
 is "$(json '@{$pool{"www.example.org"}}{qw(state pattern)}, $pool{"www.example.org"}{workers}{busy}')" 'living,*.example.org,1' "a pool of a pattern"
 zs www.example.org
 is "$status,$(awk '$1 == "www.example.org" && $3 == "busy"' "$tmp/page" | wc -l)" 0,1 "it can be asked for alone"
@@ -198,8 +193,7 @@ unlike "$(cat "$tmp/page")" '^one ' "without the others"
 zs other.example.org
 is "$status" 0 "so can one that does not live"
 like "$(cat "$tmp/page")" '^pool +other.example.org, resting$' "which rests"
-release p
-finish p
+let_go p
 
 # What there is not
 zs nobody
@@ -239,20 +233,17 @@ retire=$!
 comes '(grep { $_->{request} } @{$pool{forks}{workers}{list}})[0]{state}' retiring "a worker that is to be replaced"
 ask forks
 is "$(json 'sort map { $_->{workers} } @{$pool{forks}{app_servers}}')" 1,1 "has its app server beside the next one"
-release f
-finish f
+let_go f
 wait "$retire"
 comes '(scalar grep { $_->{pid} == '"$server"' } @{$pool{forks}{app_servers}}), scalar @{$pool{forks}{app_servers}}' 0,1 "which goes with it"
-hold g forks
-held g
+hold_in forks g
 leave g
 release g
 comes '@{$pool{forks}{counters}{restarts}}{qw(closed died)}, $pool{forks}{counters}{start_failures}' 1,0,0 "a worker whose request was given up ends, and is no failure, be it as new as it may"
 comes '$pool{forks}{state}, $j->{app_servers}' resting,0 "without workers the app server goes after its time, and the pool rests"
 
 # A worker of an earlier configuration
-hold h forks
-held h
+hold_in forks h
 server=$(json '$pool{forks}{app_servers}[0]{pid}')
 age=$(json '$pool{forks}{app_servers}[0]{age_s}')
 request one >"$tmp/answer"
@@ -265,15 +256,13 @@ comes '$j->{generation}' 2 "a reload makes the next generation"
 is "$(json '$j->{uptime_s} >= $j->{configuration_age_s}')" 1 "which is younger than zfpm"
 comes 'my ($s) = @{$pool{forks}{app_servers}}; @$s{qw(pid state workers)}, $s->{age_s} > '"$age"', $pool{forks}{workers}{finishing}' \
     "$server,ready,1,1,1" "an app server is as old as it was"
-release h
-finish h
+let_go h
 comes '$pool{one}{workers}{finishing}, $j->{workers}{finishing}' 1,1 "what runs on under the settings before is shown as finishing"
 is "$(json 'my ($w) = grep { $_->{state} eq "finishing" } @{$pool{one}{workers}{list}}; $w->{pid}, $w->{request}{uri}')" "$pid,/elsewhere" "with what it does"
 is "$(json 'my ($w) = grep { $_->{state} eq "finishing" } @{$pool{one}{workers}{list}}; $w->{requests} > 0, $w->{requests}, $w->{age_s} > $w->{request}{elapsed_s}')" \
     "1,$before,1" "and what it has done"
 is "$(json '$pool{twice}{counters}{restarts}{max_requests}, $j->{counters}{timeouts}{app}')" 1,1 "counters go on"
-release e
-finish e
+let_go e
 comes "$(workers_of one | sed 's/qw(.*)/qw(busy finishing)/')" 0,0 "until it is through"
 comes '$pool{one}{counters}{requests}' 6 "then that is counted as well"
 

@@ -85,8 +85,7 @@ cp "$tmp/good" "$tmp/zfpm.conf"
 same "nothing has changed"
 
 # The next one
-hold r1 one
-held r1
+hold_in one r1
 enqueue r2 one log=r2
 enqueue r3 one log=r3
 old_guard=$(guard)
@@ -119,13 +118,11 @@ is "$(pid_of two)" "$two" "the worker stays"
 
 # A configuration that can not be carried out is no reason to end
 refused() { # TITLE ERE
-	hold r1 one
-	held r1
+	hold_in one r1
 	executed=$(in_log 'upgrade: executing')
 	upgrade
 	like "$status $err $(in_log 'upgrade: executing')" "^1 .*$2.* $executed\$" "$1: refused before the program is executed"
-	release r1
-	finish r1
+	let_go r1
 	is "$status $(gone "$zfpm_pid" && echo gone)" '0 ' "zfpm and what runs go on"
 	cp "$tmp/good" "$tmp/zfpm.conf"
 	gone "$zfpm_pid" || return 0
@@ -152,8 +149,7 @@ hold r2 two
 held r1 r2
 enqueue r3 one log=r3
 reload
-hold r4 two
-held r4
+hold_in two r4
 is "$status $(routers | grep -c .)" '0 2' "an earlier generation has something to finish"
 upgrade
 is "$status $err $(routers | grep -c .)" '0  3' "at an upgrade it goes on, beside the one that is replaced"
@@ -176,8 +172,7 @@ cat >"$tmp/hangs" <<-END
 END
 mkfifo "$tmp/gate"
 put "$tmp/hangs"
-hold r1 one
-held r1
+hold_in one r1
 begin up upgrade
 passes "the next program takes its time to answer" wait_until test -s "$tmp/asked"
 like "$(request two)" '^pid' "meanwhile all is served"

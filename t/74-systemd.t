@@ -100,12 +100,10 @@ zc upgrade
 passes "is RELOADING=1, then READY=1" wait_until said '(^|\|)READY=1(\||$)'
 like "$(head -n 1 "$tmp/said")" '(^|\|)RELOADING=1(\||$).*MONOTONIC_USEC=' "in this order, with the time"
 : >"$tmp/said"
-hold a one
-held a
+hold_in one a
 kill -QUIT "$zfpm_pid"
 passes "STOPPING=1 while a request is finished" wait_until said '(^|\|)STOPPING=1(\||$)'
-release a
-finish a
+let_go a
 passes "and then it ends" wait_until gone "$zfpm_pid"
 fails "its socket is removed" test -e "$sock"
 

@@ -63,13 +63,9 @@ comes "$(total late)" 1 "one that could not start is there soon after its cause 
 before=$(pids ahead)
 
 # Kept
-hold a ahead
-hold b ahead
-hold c ahead
-held a b c
+hold_in ahead a b c
 is "$(json "$(total ahead)")" 3 "requests have more of them started"
-release a b c
-finish a b c
+let_go a b c
 request idles >/dev/null
 comes "$(total ahead)" 2 "those beyond min_workers end after timeout idle"
 is "$(json "$(cause ahead idle)")" 1 "for that reason"
@@ -109,9 +105,7 @@ comes "$(total ahead)" 1 "or for fewer: those beyond end after timeout idle"
 is "$(json "$(cause ahead idle)")" $((idle + 2)) "for that reason"
 reload '/^	pool ahead/,/^	}/{s/min_workers 1/min_workers 2/; s/max_workers 3/max_workers 2/;}'
 comes "$(total ahead)" 2 "with min_workers equal to max_workers all are there"
-hold a ahead
-hold b ahead
-held a b
+hold_in ahead a b
 enqueue c ahead
 reload '/^	pool ahead/,/^	}/{s/min_workers 2/min_workers 1/; s/max_workers 2/max_workers 1/;}'
 comes '@{$pool{ahead}{workers}}{qw(total finishing)}, $pool{ahead}{queue}{length}' 2,2,1 "what runs goes on when both are lowered"
@@ -159,8 +153,7 @@ hold a other
 passes "another pool's request has one of them all the same" held a
 is "$(json "$(total keeps)" "$(cause keeps evicted)")" "1
 1" "its worker is evicted"
-hold b other
-held b
+hold_in other b
 is "$(json "$(total keeps) // 0" "$(cause keeps evicted)" '$j->{workers}{total}')" "0
 2
 2" "and so is the other one"
@@ -168,8 +161,7 @@ enqueue c keeps
 release a
 finish a c
 is "$status" 0 "a request waits for a place that somebody leaves"
-release b
-finish b
+let_go b
 comes "$(total keeps)" 2 "when there is room min_workers are there again"
 
 # Many that start keep nobody waiting

@@ -177,16 +177,13 @@ for i in 3 4 5; do
 	enqueue_held f$i four
 done
 fails "a worker with some places busy stays with the old router" answered f3
-release f1
-finish f1
+let_go f1
 is "$status" 0 "one of its requests ends"
-release f2
-finish f2
+let_go f2
 is "$status" 0 "the other too"
 passes "then it serves those that have waited" wait_until answered f3
 passes "all at a time" wait_until answered f5
-release f3 f4 f5
-finish f3 f4 f5
+let_go f3 f4 f5
 is "$(worker_of f3) $(worker_of f4) $(worker_of f5)" "$(worker_of f1) $(worker_of f1) $(worker_of f2)" "it is the same one"
 wait_until one_router
 
@@ -202,8 +199,7 @@ is "start $(worker_of s1) $(worker_of s2)" "$(cat "$tmp/start.note") $(value s1 
 passes "and the old router leaves" wait_until one_router
 
 # An app in two generations
-hold r1 one
-held r1
+hold_in one r1
 one=$(json '$pool{one}{workers}{list}[0]{pid}')
 reload '/^	pool one/a env COLOUR green'
 enqueue r2 one
@@ -215,8 +211,7 @@ isnt "$(worker_of r2)" "$one" "by a new one"
 back
 
 # Retire
-hold r1 one
-held r1
+hold_in one r1
 begin retire retire one
 wait_for_log 'pool one: replacing its workers'
 enqueue r2 one
@@ -229,8 +224,7 @@ ended retire
 is "$status $out" "0 pool one: all workers have been replaced" "when its request has ended the worker is replaced"
 isnt "$(worker_of r1)" "$(worker_of r2)" "by another process"
 wait_until one_router
-hold r1 one
-held r1
+hold_in one r1
 reload
 begin retire retire one
 enqueue r2 one
@@ -244,17 +238,13 @@ wait_until one_router
 # The limit of all pools together
 run
 pid_of one >/dev/null
-hold r1 two
-hold r2 two
-held r1 r2
-release r1 r2
-finish r1 r2
+hold_in two r1 r2
+let_go r1 r2
 comes '$j->{workers}{idle}' 3 "three workers are idle"
 reload '$ a max_workers 1'
 comes '$j->{workers}{total}' 1 "with a lower max_workers for all those that are too many end"
 is "$(json '$pool{one}{counters}{restarts}{reload} + $pool{two}{counters}{restarts}{reload}')" 2 "because of the reload"
-hold r1 one
-held r1
+hold_in one r1
 enqueue r2 two
 release r1
 finish r1 r2
@@ -270,8 +260,7 @@ is "$status $err" '0 ' "two reloads at a time: the first"
 ended b
 is "$status $err" '0 ' "and the second"
 one=$(pid_of one)
-hold r1 two
-held r1
+hold_in two r1
 begin a reload
 begin b upgrade
 begin c retire one
@@ -281,8 +270,7 @@ for i in a b c d; do
 	is "$status $err" '0 ' "reload, upgrade, retire and reload at a time ($i)"
 done
 isnt "$(pid_of one)" "$one" "the worker was replaced"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "a request that ran is not touched"
 passes "one router is left" wait_until one_router
 
@@ -297,8 +285,7 @@ reload
 is "$status $(pid_of one)" "0 $one" "the next reload goes well"
 wait_until one_router
 
-hold r1 two
-held r1
+hold_in two r1
 old=$(routers) n=$(json '$j->{generation}')
 freeze "$old"
 begin a reload
@@ -311,13 +298,11 @@ thaw "$old"
 ended a
 finish r2
 is "$status" 0 "and the request that came meanwhile is served by a third one"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "what ran in the old one too"
 passes "one router is left" wait_until one_router
 
-hold r1 one
-held r1
+hold_in one r1
 old=$(routers) n=$(json '$j->{generation}')
 freeze "$old"
 begin a reload
@@ -333,8 +318,7 @@ is "$status" 3 "what ran in the old one is cut"
 like "$(pid_of one)" '^[0-9]+$' "and all is served"
 
 # The end in the midst of it
-hold r1 one
-held r1
+hold_in one r1
 old=$(routers) n=$(json '$j->{generation}')
 freeze "$old"
 begin a reload
@@ -343,15 +327,13 @@ begin b quit
 ended a
 like "$status $err" '^1 zfpm is stopping' "quit in the midst of a reload: the reload says so"
 thaw "$old"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "what runs is done"
 ended b
 is "$status $out" '0 stopped' "then zfpm has ended"
 passes "all of it" wait_until gone "$zfpm_pid"
 run
-hold r1 one
-held r1
+hold_in one r1
 old=$(routers)
 freeze "$old"
 begin a reload

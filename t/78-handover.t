@@ -77,8 +77,7 @@ passes "the old routers leave" wait_until one_router
 
 # Queued, with a body of which zfpm has read a part only
 for how in reload upgrade; do
-	hold r1 one
-	held r1
+	hold_in one r1
 	start b1 one -O -B 1000000
 	start b2 one -O -B 1000000 -c 1000 -z 7
 	start b3 one -O -B 100000 -H

@@ -45,8 +45,7 @@ start_zfpm <<-\END
 		timeout app_server 4s
 	}
 END
-hold r1 p
-held r1
+hold_in p r1
 server=$(workers "$user")
 first=$(forked "$user")
 is "$(ps -o ppid= -p "$first" | tr -d ' ')" "$server" "a worker is a child of its app server"
@@ -104,12 +103,8 @@ server=$(workers "$user")
 first=$(forked "$user" | head -n 1)
 kill -KILL "$first"
 passes "one that dies is replaced" wait_until forks_are 2 "$user"
-hold r1 ahead
-hold r2 ahead
-hold r3 ahead
-held r1 r2 r3
-release r1 r2 r3
-finish r1 r2 r3
+hold_in ahead r1 r2 r3
+let_go r1 r2 r3
 passes "those beyond are idle for timeout idle" wait_until forks_are 2 "$user"
 is "$(workers "$user")" "$server" "the app server of min_workers is not retired"
 # The router closes the only connection of a worker whose client leaves. That is no habit of the program's.
@@ -147,23 +142,16 @@ start_zfpm <<-\END
 		app direct
 	}
 END
-hold r1 one
-hold r2 one
-hold r3 one
-held r1 r2 r3
-release r1 r2 r3
-finish r1 r2 r3
+hold_in one r1 r2 r3
+let_go r1 r2 r3
 is "$(forked "$user" | grep -c .)" 3 "one pool may have all places; its app server takes none"
 like "$(pid_of two)" '^[0-9]+$' "another pool with an app server gets one that is idle"
 like "$(pid_of direct)" '^[0-9]+$' "and so does one without"
 passes "by the end of as many" wait_until forks_are 1 "$user"
 is "$(forked "$other" | grep -c .) $(workers "$third" | grep -c .)" "1 1" "there are three now"
 is "$(json "$(cause one evicted)")" 2 "two have been evicted"
-hold r1 direct
-hold r2 direct
-held r1 r2
-hold r3 one
-held r3
+hold_in direct r1 r2
+hold_in one r3
 is "$(workers "$third" | grep -c .) $(forked | grep -c .)" "2 1" "the direct one in turn"
 enqueue r4 two
 is "$(json '$pool{two}{queue}{length}')" 1 "with all of them busy a request waits"
@@ -171,8 +159,7 @@ release r1
 finish r1 r4
 like "$(worker_of r4)" '^[0-9]+$' "for the first that is free"
 passes "never more than three" test "$(($(workers "$third" | grep -c .) + $(forked | grep -c .)))" -le 3
-release r2 r3
-finish r2 r3
+let_go r2 r3
 
 # Death
 start_zfpm <<-\END
@@ -219,8 +206,7 @@ passes "an idle worker that is killed is reaped" wait_until test ! -e "/proc/$a"
 b=$(pid_of p)
 like "$b" '^[0-9]+$' "the next request is served"
 isnt "$b" "$a" "by another worker"
-hold r1 p
-held r1
+hold_in p r1
 kill -KILL "$b"
 finish r1
 is "$status $(cat "$tmp/r1.txt")" "3 stderr: FCGI process $b exited on signal 9 (SIGKILL)" "the request of one that is killed while it serves is told"
@@ -408,18 +394,14 @@ start_zfpm <<-\END
 		rlimit nproc 3
 	}
 END
-hold r1 p
-hold r2 p
-held r1 r2
+hold_in p r1 r2
 request p -t 60 >"$tmp/out" 2>"$tmp/err" &
 client=$!
 passes "a fork that fails is told with the reason" wait_for_log 'pool p: app server [0-9]+: Cannot start FCGI process: fork: Resource temporarily unavailable'
-release r1
-finish r1
+let_go r1
 wait "$client"
 is "$? $(cat "$tmp/err")" "0 " "a worker that lives serves whoever waits"
-release r2
-finish r2
+let_go r2
 for p in $(forked "$user"); do
 	kill -KILL "$p"
 done
@@ -484,8 +466,7 @@ if [ -n "$tree$own" ] && mkdir "$base" 2>/dev/null; then
 		done | sort -u
 	}
 	is "$(cgroups "$(workers "$user")" "$(forked "$user")")" "$where" "an app server and its workers are in the pool's cgroup"
-	release r1
-	finish r1
+	let_go r1
 	left=$(field r1 fork)
 	is "$(cgroups "$left")" "$where" "and so is what they start"
 	passes "which ends with the app server" wait_until gone "$left"

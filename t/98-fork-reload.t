@@ -63,8 +63,7 @@ cp "$tmp/zfpm.conf" "$tmp/good"
 # Nothing has changed
 one=$(both one)
 two=$(server_of two)
-hold r1 two
-held r1
+hold_in two r1
 router=$(router_pid)
 reload
 is "$status $err" '0 ' "reload, with a worker idle and one busy"
@@ -74,8 +73,7 @@ fails "the old router has a request still" gone "$router"
 is "$(server_of two)" "$two" "the next router has workers forked by the same app server"
 is "$(forks_of "$two")" 2 "one more, for the first is busy"
 is "$(json '@{$pool{two}{workers}}{qw(total finishing)}')" 2,1 "both are counted"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the running request ends as it should"
 passes "then the old router leaves" wait_until one_router
 passes "and its worker is the next one's" wait_until json_is '$pool{two}{workers}{idle}' 2
@@ -84,8 +82,7 @@ kill -KILL "$(worker_of r1)"
 passes "it hears of the end of one that it has not had forked" wait_until json_is '$pool{two}{workers}{total}' 1
 
 # Waiting
-hold r1 one
-held r1
+hold_in one r1
 enqueue r2 one log=r2
 enqueue r3 one log=r3
 reload
@@ -101,14 +98,12 @@ passes "the old router leaves" wait_until one_router
 # changed SED TITLE: a request runs while the pool two changes. Six tests.
 changed() {
 	old=$(server_of two)
-	hold r1 two
-	held r1
+	hold_in two r1
 	reload "$1"
 	is "$status" 0 "$2"
 	isnt "$(server_of two)" "$old" "the next request has a new app server"
 	fails "the old one is there as long as a request runs" gone "$old"
-	release r1
-	finish r1
+	let_go r1
 	is "$status" 0 "which ends as it should"
 	passes "with its worker the old app server ends" wait_until gone "$old"
 	passes "and the old router" wait_until one_router
@@ -129,33 +124,27 @@ passes "and the idle old one ends at once" wait_until gone "$old"
 cp "$tmp/good" "$tmp/zfpm.conf"
 reload
 old=$(server_of two)
-hold r1 two
-held r1
+hold_in two r1
 reload '/app app {/,/}/s/fork_server on/fork_server off/'
 is "$(server_of two)" "$zfpm_pid" "fork_server off: the next worker is the master's"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the running request ends as it should"
 passes "and so does the app server" wait_until gone "$old"
 direct=$(pid_of two)
-hold r1 two
-held r1
+hold_in two r1
 reload '/app app {/,/}/s/fork_server off/fork_server on/'
 old=$(server_of two)
 isnt "$old" "$zfpm_pid" "fork_server on: the next one has an app server"
-release r1
-finish r1
+let_go r1
 is "$status $(worker_of r1)" "0 $direct" "the running request ends as it should"
 passes "and so does its worker" wait_until gone "$direct"
 passes "the old router leaves" wait_until one_router
 
 # Away with it
-hold r1 two
-held r1
+hold_in two r1
 reload '/pool two {/,/}/d'
 is "$status $(request two 2>&1 | grep -c 'Unknown pool')" "0 1" "a pool is removed while a request runs"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the request ends as it should"
 passes "and so does the app server" wait_until gone "$old"
 cp "$tmp/good" "$tmp/zfpm.conf"
@@ -166,24 +155,21 @@ hold r1 two -a watched
 held r1
 reload '/pool two {/,/}/s/app app watched/app app/'
 is "$status $(request two -a watched 2>&1 | grep -c 'Unknown application')" "0 1" "an app of a pool is removed while a request runs"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the request ends as it should"
 passes "and so does the app server" wait_until gone "$old"
 passes "the old router leaves" wait_until one_router
 
 # The files that it was made from
 old=$(server_of watched)
-hold r1 watched
-held r1
+hold_in watched r1
 cp "$bin/app" "$tmp/prog/new"
 mv "$tmp/prog/new" "$tmp/prog/app"
 sleep 1.1	# so often, at most, files are looked at
 new=$(server_of watched)
 isnt "$new" "$old" "the program is replaced: the next worker has a new app server"
 fails "the old one is there as long as a request runs" gone "$old"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "which ends as it should"
 reload
 passes "a reload ends it with its idle workers" wait_until gone "$old"
@@ -202,13 +188,11 @@ is "$(both watched)" "$new" "and without a change it stays"
 
 # Retired
 old=$(both two)
-hold r1 two
-held r1
+hold_in two r1
 begin retire retire two
 wait_for_log 'pool two: replacing its workers'
 isnt "$(server_of two)" "${old#* }" "zfpm retire: the next worker has a new app server"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the running request ends as it should"
 ended retire
 is "$status" 0 "then retire is through"
@@ -240,8 +224,7 @@ thaw "$slow"
 ended reload
 is "$status" 0 "reload while workers are forked"
 held r1 r2 r3
-release r1 r2 r3
-finish r1 r2 r3
+let_go r1 r2 r3
 is "$(worker_of r1 | grep -c .)$(worker_of r2 | grep -c .)$(worker_of r3 | grep -c .)" 111 "all are served"
 passes "by no more workers than there may be" test "$(forks_of "$slow")" -le 4
 passes "the old router leaves" wait_until one_router
@@ -279,8 +262,7 @@ forked_all() { [ "$(forks_of "$two")" -eq "$(json '$pool{two}{workers}{total}')"
 passes "which knows all workers that there are" wait_until forked_all
 
 # Routers that die
-hold r1 two
-held r1
+hold_in two r1
 old=$(router_pid)
 reload
 new=$(other_router "$old")
@@ -289,8 +271,7 @@ finish r1
 is "$status" 3 "the old router, which still serves, is killed"
 is "$(server_of two)" "$two" "the next request is served by the same app server"
 passes "the worker of the other is gone" wait_until forked_all
-hold r1 two
-held r1
+hold_in two r1
 old=$(router_pid)
 reload
 new=$(other_router "$old")
@@ -299,8 +280,7 @@ again() { r=$(other_router "$old" "$new") && [ -n "$r" ]; }
 passes "the new router is killed while the old one serves" wait_until again
 served() { [ -n "$(pid_of two 2>/dev/null)" ]; }
 passes "the next request is served" wait_until served
-release r1
-finish r1
+let_go r1
 is "$status" 0 "and the running one ends as it should"
 passes "one router is left" wait_until one_router
 passes "which knows all workers that there are" wait_until forked_all
@@ -327,16 +307,14 @@ zfpm=$tmp/bin2/zfpm
 start_zfpm <"$tmp/good"
 one=$(both one)
 two=$(server_of two)
-hold r1 two
-held r1
+hold_in two r1
 cp "$control" "$tmp/bin2/new"
 mv "$tmp/bin2/new" "$tmp/bin2/zfpm"
 upgrade
 is "$status $err" '0 ' "upgrade, with a worker idle and one busy"
 is "$(both one)" "$one" "the idle worker stays, and its app server"
 is "$(server_of two) $(forks_of "$two")" "$two 2" "the other one forks for the next program"
-release r1
-finish r1
+let_go r1
 is "$status" 0 "the running request ends as it should"
 passes "the old router leaves" wait_until one_router
 passes "all workers are known" wait_until forked_all

@@ -6,12 +6,14 @@
 #   start NAME POOL [ARGUMENT...]   a request in the background
 #   hold NAME POOL [ARGUMENT...]    begin a request; with its headers sent it stands still in its worker
 #   held NAME...                    until they do stand there
+#   hold_in POOL NAME...            both: begin them in this pool, until they stand there
 #   release NAME...                 and let them go on; what they answer (default: the report) is in $tmp/NAME
 #   enqueue NAME POOL [QUERY...]    a request that zfpm has read completely when this returns; in $tmp/NAME its
 #                                   records come a line each
 #   enqueue_held NAME POOL [QUERY...]   such a one that stands still when it is served: then it is answered
 #   answered NAME                   has STDOUT of that come?
 #   finish NAME...                  wait for the client; $status is the last one's
+#   let_go NAME...                  release and finish
 #   leave NAME                      end its client
 #   worker_of NAME                  the process that has served it, from its report
 #   sorted_workers [USER]           workers, in one line
@@ -46,6 +48,15 @@ held() {
 	done
 }
 
+hold_in() {
+	gate_in=$1
+	shift
+	for gate_held in "$@"; do
+		hold "$gate_held" "$gate_in"
+	done
+	held "$@"
+}
+
 release() {
 	for gate_name in "$@"; do
 		timeout "$patience" cat "$tmp/$gate_name.gate" >"$tmp/$gate_name.note" || diag "$gate_name does not stand at its gate"
@@ -78,6 +89,11 @@ finish() {
 		# shellcheck disable=SC2034 # for the tests
 		wait "$gate_pid" || status=$?
 	done
+}
+
+let_go() {
+	release "$@"
+	finish "$@"
 }
 
 leave() {
