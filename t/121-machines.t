@@ -157,6 +157,11 @@ failed() { grep -v 'ok$' "$load"; }
 twice() { cut -d ' ' -f 1 "$ran" | sort | uniq -d; }
 # Those that began after that moment.
 failed_after() { failed | awk -v t="$1" '$1 > t'; }
+# lost_few TEXT: of the load that has stopped; TEXT is what had happened at $since
+lost_few() {
+	is "$(failed_after "$since")" '' "no request has failed that began when $1"
+	passes "and of the others not more than ran there" test "$(failed | wc -l)" -le "$clients"
+}
 
 # ---- HAProxy ----------------------------------------------------------------------------
 
@@ -229,8 +234,7 @@ passes "a has the work" works a 20
 start_machine b
 passes "b comes back and has work again" works b 20
 stop_load
-is "$(failed_after "$since")" '' "no request has failed that began when b was gone"
-passes "and of the others not more than ran there" test "$(failed | wc -l)" -le "$clients"
+lost_few 'b was gone'
 
 # Vanished
 start_load vanish
@@ -242,8 +246,7 @@ passes "a has the work" works a 20
 come_back b
 passes "b comes back and has work again" works b 20
 stop_load
-is "$(failed_after "$since")" '' "no request has failed that began when b had vanished"
-passes "and of the others not more than ran there" test "$(failed | wc -l)" -le "$clients"
+lost_few 'b had vanished'
 
 # Stands still
 kill -STOP "$(router_of "$zfpm_b")"
@@ -319,7 +322,6 @@ passes "a has the work" works a 20
 come_back b
 passes "b comes back and has work again" works b 20
 stop_load
-is "$(failed_after "$since")" '' "no request has failed that began when b had vanished"
-passes "and of the others not more than ran there" test "$(failed | wc -l)" -le "$clients"
+lost_few 'b had vanished'
 is "$(code www.example.com '/run.php?id=gone&die' -d body) $(grep -c gone "$ran")" '500 1' "a POST whose script dies is an error, and sent to nobody else"
 is "$(twice)" '' "no request at all was run twice"

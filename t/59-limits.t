@@ -189,10 +189,7 @@ if ! mkdir "$cgroup" 2>/dev/null; then
 elif ! [ -e "$cgroup/pids.max" ]; then
 	skip 4 "no pids controller to be had here"
 else
-	binary=$zfpm
-	zfpm=$tmp/in-cgroup
-	printf '#!/bin/sh\necho 0 >%s/cgroup.procs && exec %s "$@"\n' "$cgroup" "$binary" >"$zfpm"
-	chmod 755 "$zfpm"
+	in_cgroup "$cgroup"
 	start_zfpm <<-\END
 		app app { command @bin@/app }
 		pool forked {

@@ -32,8 +32,8 @@ start_httpd event <<-EOF
 EOF
 mkdir -m 1777 "$tmp/notes"
 
-# logged TEXT: the message stands in Apache's error log as a line of zfpm's
-logged() { wait_until grep -Fxq "stderr: $1" "$tmp/error.log"; }
+# tells TEXT: the message stands in Apache's error log as a line of zfpm's
+tells() { passes "$1" wait_until grep -Fxq "stderr: $1" "$tmp/error.log"; }
 served() { is "$(code "$1" '/x.app?show=QUERY_STRING')" 200 "the next request is served"; }
 
 # wait
@@ -41,16 +41,14 @@ get wait.test "/x.app?note=$tmp/notes/held&at=headers&out=6000&record=1000&pause
 held=$!
 wait_until test -s "$tmp/notes/held"
 is "$(code wait.test /x.app)" 500 "timeout wait: 500"
-message='Timeout (1s) exceeded while waiting for FCGI process to become available'
-passes "$message" logged "$message"
+tells 'Timeout (1s) exceeded while waiting for FCGI process to become available'
 wait "$held"
 is "$?" 0 "the request that ran has not noticed"
 served wait.test
 
 # app, reading
 is "$(code app.test '/x.app?hang')" 500 "timeout app, nothing relayed: 500"
-message='Timeout (1s) exceeded while reading from socket (application)'
-passes "$message" logged "$message"
+tells 'Timeout (1s) exceeded while reading from socket (application)'
 get app.test '/x.app?at=mid&out=100000&hang' >"$tmp/out" 2>"$tmp/curl.txt"
 is "$?" 18 "something relayed: the response is cut"
 passes "and no 500 is mixed into it" test "$(wc -c <"$tmp/out")" -lt 100000
@@ -61,8 +59,7 @@ served app.test
 # app, writing
 head -c 5000000 /dev/zero >"$tmp/body"
 is "$(code app.test '/x.app?at=start&hang' --data-binary "@$tmp/body" -H 'Expect:')" 500 "timeout app, writing: 500"
-message='Timeout (1s) exceeded while writing to socket (application)'
-passes "$message" logged "$message"
+tells 'Timeout (1s) exceeded while writing to socket (application)'
 served app.test
 
 # server, reading: a client that sends a part of its body and waits, HOST, REQUEST, BODY
@@ -75,8 +72,7 @@ part() {
 		print <$s>;' "$port" "$@"
 }
 like "$(part server.test 'POST /x.app' 'a part')" '^HTTP/1.1 500' "timeout server, reading: 500"
-message='Timeout (2s) exceeded while reading from socket (server)'
-passes "$message" logged "$message"
+tells 'Timeout (2s) exceeded while reading from socket (server)'
 served server.test
 
 # server, writing: a client that reads nothing. The web server can not be told, so zfpm's own log has it.
@@ -95,8 +91,7 @@ served server.test
 
 # request
 is "$(code request.test '/x.app?sleep=20')" 500 "timeout request: 500"
-message='Timeout (2s) exceeded while processing request'
-passes "$message" logged "$message"
+tells 'Timeout (2s) exceeded while processing request'
 get request.test '/x.app?out=10000&record=1000&pause=500' >"$tmp/out" 2>"$tmp/curl.txt"
 is "$?" 18 "one that moves, but for too long, is cut"
 passes "with the same message" errors_at_least 2 '^stderr: Timeout \(2s\) exceeded while processing request$'

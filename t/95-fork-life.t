@@ -440,10 +440,7 @@ remove_base() {
 if [ -n "$tree$own" ] && mkdir "$base" 2>/dev/null; then
 	trap 'status=$?; stop_zfpm TERM; wait_until remove_base; (exit $status); lib_cleanup' EXIT
 	stop_zfpm
-	binary=$zfpm
-	zfpm=$tmp/in-cgroup
-	printf '#!/bin/sh\necho 0 >%s/cgroup.procs && exec %s "$@"\n' "$base" "$binary" >"$zfpm"
-	chmod 755 "$zfpm"
+	in_cgroup "$base"
 	start_zfpm <<-\END
 		app app {
 			command @bin@/app

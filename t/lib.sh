@@ -24,6 +24,7 @@
 #   make_conf FILE <text            zfpm.conf from text, see below
 #   start_zfpm <text                run it; $zfpm_pid. An older one is stopped first
 #   stop_zfpm [SIGNAL]              end it; $zfpm_status
+#   in_cgroup DIRECTORY             from here on $zfpm is a program that goes into this cgroup, and then is $binary
 #   router_pid                      prints the router's process id
 #   workers [USER]                  prints the process ids of the workers, of all or of one user
 #   request POOL [QUERY...]         one request through $sock; the response on standard output
@@ -344,6 +345,13 @@ stop_zfpm() {
 	# shellcheck disable=SC2034
 	wait "$zfpm_pid" 2>/dev/null || zfpm_status=$?
 	zfpm_pid=
+}
+
+in_cgroup() {
+	binary=$zfpm
+	zfpm=$tmp/in-cgroup
+	printf '#!/bin/sh\necho 0 >%s/cgroup.procs && exec %s "$@"\n' "$1" "$binary" >"$zfpm"
+	chmod 755 "$zfpm"
 }
 
 children_of() { ps -o pid= --ppid "$1" | tr -d ' '; }
