@@ -472,8 +472,8 @@ request p -a roles -r authorizer -B 5 -O >"$tmp/out"
 is "$(grep '^role' "$tmp/out")" 'role 2' "47: an AUTHORIZER is told that it is one"
 is "$(grep -E '^(records|stdin)' "$tmp/out" | tr '\n' ,)" 'records 1 0 0,stdin 0 4294967295,' "47: gets no STDIN, though some be sent"
 unlike "$(cat "$tmp/out")" 'CONTENT_LENGTH' "47: and no CONTENT_LENGTH that would have it wait for some"
-request p -a roles -r filter -B 100000 -D 200000 -p FCGI_DATA_LAST_MOD=1234567890 -p FCGI_DATA_LENGTH=200000 -O >"$tmp/out"
-is "$(grep -E '^(stdin|data|role) |^param FCGI_' "$tmp/out" | sort | tr '\n' ,)" "data 200000 $(pattern 200000),param FCGI_DATA_LAST_MOD=1234567890,param FCGI_DATA_LENGTH=200000,role 3,stdin 100000 $(pattern 100000)," \
+request p -a roles -r filter -B 1000 -D 70000 -p FCGI_DATA_LAST_MOD=1234567890 -p FCGI_DATA_LENGTH=70000 -O >"$tmp/out"
+is "$(grep -E '^(stdin|data|role) |^param FCGI_' "$tmp/out" | sort | tr '\n' ,)" "data 70000 $(pattern 70000),param FCGI_DATA_LAST_MOD=1234567890,param FCGI_DATA_LENGTH=70000,role 3,stdin 1000 $(pattern 1000)," \
     "48: a FILTER gets STDIN and then DATA, with its length and date"
 script -a roles -p FCGI_DATA_LENGTH=100 <<-\EOF
 	begin 1 filter

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The server side speaks FastCGI 1.0, beyond the points of t/122-checklist.t: management records, roles, ids, kept connections.
 . "${0%/*}/lib.sh"
-plan 15
+plan 17
 
 start_zfpm <<-\EOF
 	app app {
@@ -101,5 +101,8 @@ request p -r filter -v >"$tmp/out" 2>"$tmp/err"
 is "$? $(grep -c 'status=UNKNOWN_ROLE' "$tmp/err")" "4 1" "but FCGI_UNKNOWN_ROLE"
 request p -a all -r authorizer >"$tmp/out"
 like "$(cat "$tmp/out")" '^Variable-ZFPM_TEST: authorized' "an authorizer's answer arrives"
-is "$(request p -a all -r filter -B 10 -D 20 -c 3 -z 9 -S 5 -O | grep -E -c '^(stdin 10|data 20) ')" 2 "a filter gets FCGI_STDIN and FCGI_DATA in any pieces"
+request p -a all -r filter -B 100000 -D 200000 -O >"$tmp/out"
+is "$(grep '^stdin' "$tmp/out")" "stdin 100000 $("$bin/client" pattern 100000 | cksum | cut -d ' ' -f 1)" "a filter gets FCGI_STDIN"
+is "$(grep '^data' "$tmp/out")" "data 200000 $("$bin/client" pattern 200000 | cksum | cut -d ' ' -f 1)" "and FCGI_DATA"
+is "$(request p -a all -r filter -B 10 -D 20 -c 3 -z 9 -S 5 -O | grep -E -c '^(stdin 10|data 20) ')" 2 "in any pieces"
 is "$(request p -a all -r filter -D 0 -O | grep '^data')" "data 0 4294967295" "or nothing"
