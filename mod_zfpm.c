@@ -2657,6 +2657,16 @@ find_peer(apr_pool_t *p, const char *address, apr_sockaddr_t *tcp)
 	return peer;
 }
 
+/* A package can bring mod_php along and switch it on; nobody would see who runs the scripts then. */
+static void
+warn_of_mod_php(server_rec *s)
+{
+	if (ap_find_linked_module("mod_php.c") != NULL || ap_find_linked_module("mod_php7.c") != NULL ||
+	    ap_find_linked_module("mod_php5.c") != NULL)
+		ap_log_error(APLOG_MARK, APLOG_WARNING, 0, s, "mod_php is loaded too: "
+		    "it can run the scripts of every host, all of them as Apache's user");
+}
+
 static int
 post_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
@@ -2664,6 +2674,8 @@ post_config(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 
 	(void)plog;
 	(void)ptemp;
+	if (ap_state_query(AP_SQ_MAIN_STATE) != AP_SQ_MS_CREATE_PRE_CONFIG)
+		warn_of_mod_php(s);
 	if (idle_max == -1 && (ap_mpm_query(AP_MPMQ_MAX_THREADS, &idle_max) != APR_SUCCESS || idle_max < 1))
 		idle_max = 1;
 	for (; s != NULL; s = s->next) {

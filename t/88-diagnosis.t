@@ -4,7 +4,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/httpd.sh"
 need_httpd
-plan 23
+plan 25
 
 tenants
 www=$tmp/www/a.test
@@ -49,6 +49,24 @@ is "$(count_errors '^protocol info')" 0 "at level warn there is no protocol info
 stop_zfpm
 fails_with 'out=1' "Cannot connect to zfpm at $sock: .*"
 start_zfpm <"$tmp/tenants"
+is "$(count_errors 'mod_php is loaded')" 0 "where there is no mod_php none is spoken of"
+
+# mod_php beside it, as a package may bring it along: its name is what counts
+cat >"$tmp/mod_php.c" <<-'END'
+	#include "httpd.h"
+	#include "http_config.h"
+	AP_DECLARE_MODULE(php) = { STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, NULL, NULL, 0 };
+END
+apxs=${APXS:-apxs}
+# shellcheck disable=SC2046 # apxs prints words
+(cd "$tmp" && "${CC:-cc}" -fPIC -shared $("$apxs" -q EXTRA_CPPFLAGS) -I"$("$apxs" -q INCLUDEDIR)" -I"$("$apxs" -q APR_INCLUDEDIR)" -o mod_php.so mod_php.c)
+{
+	echo 'LoadModule php_module @tmp@/mod_php.so'
+	conf warn
+} >"$tmp/text"
+start_httpd <"$tmp/text"
+errors "mod_php is loaded too: it can run the scripts of every host, all of them as Apache's user"
+ok $? "mod_php beside mod_zfpm is warned of"
 
 # Level info
 conf info >"$tmp/text"
