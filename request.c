@@ -1172,8 +1172,11 @@ web_write(struct request *r, int64_t now_ms)
 	if (r->keep && r->web_fd != -1 && !r->web_eof) {
 		request_reset(r);
 		r->state = REQ_IDLE;
-	} else if (r->web_fd != -1 && !r->web_eof && shutdown(r->web_fd, SHUT_WR) == 0) {
-		/* A close with bytes unread would be a reset; a peer that still sends would break on EPIPE, the answer unread. */
+	} else if (r->web_fd != -1 && !r->web_eof && !(r->last_ms != 0 && r->body_done) && shutdown(r->web_fd, SHUT_WR) == 0) {
+		/*
+		 * A close with bytes unread would be a reset; a peer that still sends would break on EPIPE, the answer unread.
+		 * When zfpm ends, one that has sent all is not waited for: it keeps its connection, as it has asked to.
+		 */
 		r->web_out_ms = now_ms;
 		r->state = REQ_LINGER;
 	} else {

@@ -3,7 +3,7 @@
 # came of it; when they can not, they fail and say why.
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
-plan 55
+plan 58
 
 cat >"$tmp/conf" <<-\END
 	app app { command @bin@/app -g }
@@ -143,6 +143,37 @@ passes "is done when zfpm has ended" gone "$zfpm_pid"
 fails "its sockets are gone" test -e "$sock" -o -e "$tmp/own control"
 finish busy
 is "$status" 3 "a script that runs for longer than timeout kill is not waited for"
+
+# A web server that keeps its connection, as it was promised, is not waited for: what it writes then meets nobody.
+: >"$tmp/zfpm.log"
+start_zfpm <"$tmp/conf"
+cat >"$tmp/keeper" <<-'END'
+	use Socket;
+	$SIG{PIPE} = 'IGNORE';
+	sub record { pack 'CCnnCxa*', 1, $_[0], 1, length $_[1], 0, $_[1] }
+	my %p = (REQUEST_METHOD => 'GET', ZFPM_POOL => 'one', QUERY_STRING => $ARGV[1]);
+	socket my $s, AF_UNIX, SOCK_STREAM, 0 or die;
+	connect $s, pack_sockaddr_un($ARGV[0]) or die;
+	syswrite $s, record(1, pack 'nCx5', 1, 1) . record(4, join '', map { pack 'CCa*a*', length, length $p{$_}, $_, $p{$_} } keys %p) .
+	    record(4, '') . record(5, '');
+	$| = 1;
+	while (sysread $s, my $part, 4096) { print $part }
+	print syswrite($s, 'x') ? "\nit reads\n" : "\nclosed\n";
+END
+gate_name=kept
+make_gate
+perl "$tmp/keeper" "$sock" "note=$tmp/kept.gate&at=headers" >"$tmp/kept" &
+keeper=$!
+held kept
+zc quit &
+quitter=$!
+wait_for_log 'stopping when the running requests are done'
+release kept
+wait "$keeper"
+is "$(sed -n '$p' "$tmp/kept")" closed "quit closes a kept connection behind its last response"
+like "$(tr -d '\0' <"$tmp/kept")" '^uid [1-9]' "which has come"
+wait "$quitter"
+is "$? $(cat "$tmp/err.txt")" '0 ' "and is done"
 
 # One that is killed
 : >"$tmp/zfpm.log"
