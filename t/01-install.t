@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034
 rootless=1
 . "${0%/*}/lib.sh"
-plan 21
+plan 22
 unset MAKEFLAGS MFLAGS
 
 # A copy as it has been built: nothing is compiled again, and not in the sources where other tests run.
@@ -44,8 +44,11 @@ unlike "$(grep -v '^#' "$d/opt/etc/zfpm/zfpm.conf")" ' /etc/zfpm' "the configura
 like "$(grep -v '^#' "$d/opt/etc/zfpm/zfpm.conf")" 'key /opt/etc/zfpm/key' "and its own key"
 
 cp "$d/opt/etc/zfpm/key" "$tmp/key"
+touch -d @1 "$d/opt/z/lib/systemd/system/zfpm.service" "$d/opt/z/lib/systemd/system/zfpm.socket"
 make install DESTDIR="$d" PREFIX=/opt/z sysconfdir=/opt/etc >/dev/null 2>&1
 passes "a second make install keeps the key" cmp -s "$tmp/key" "$d/opt/etc/zfpm/key"
+is "$(stat -c %Y "$d/opt/z/lib/systemd/system/zfpm.service" "$d/opt/z/lib/systemd/system/zfpm.socket" | tr '\n' ' ')" '1 1 ' \
+    "and does not write units that are the same, for which systemd would want a daemon-reload"
 
 make uninstall DESTDIR="$d" PREFIX=/opt/z sysconfdir=/opt/etc >"$tmp/make.txt" 2>&1
 ok $? "make uninstall" || diag "$(cat "$tmp/make.txt")"
