@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Django's commands, such as "migrate". To be called as the site's user: sudo -u alice ./manage.py migrate"""
+"""Django's commands, such as "migrate". To be called as the site's user: runuser -u alice -- ./manage.py migrate"""
 import os
 import sys
 
