@@ -20,7 +20,7 @@
 #define WORKER_HASH	4096		/* a power of two */
 #define AHEAD_MAX	8		/* workers that nobody waits for start so many at a time */
 #define DOUBT_MS	100		/* a worker that closed its connection is back by then, or has exited */
-#define ONCE_MAX	2		/* so many workers that leave after a request are a habit, one may be an accident */
+#define LEFT_MAX	2		/* so many workers that leave after as many responses are a habit, one may be an accident */
 #define BACKOFF_MIN_MS	100
 #define BACKOFF_MAX_MS	10000
 #define BACKOFF_FORGET_MS 60000		/* so long after the last failed start, the next one counts as the first */
@@ -43,6 +43,7 @@ static const char	*closing;		/* why nothing is started any more */
 static bool		 starting;		/* workers may be started: not before all is known that earlier routers had, nor when there is a next one */
 static bool		 giving;		/* there is a next router that takes what becomes idle */
 static struct counters	**exact;		/* of the configured pools, by index; NULL: none yet */
+static struct pool_app	**exact_apps;		/* likewise: what is known of them outlives their workers */
 struct counters		 all_counters;
 
 /* What becomes of workers whose pool is configured no more: they count, and are never ours. */
@@ -57,7 +58,9 @@ void
 pool_init(const struct conf *c)
 {
 	conf = c;
-	if ((exact = calloc((size_t)conf->npools + 1, sizeof(struct counters *))) == NULL)
+	exact = calloc((size_t)conf->npools + 1, sizeof(struct counters *));
+	exact_apps = calloc((size_t)conf->npools + 1, sizeof(struct pool_app *));
+	if (exact == NULL || exact_apps == NULL)
 		fatal("pools");
 }
 
@@ -234,23 +237,29 @@ static struct pool *
 pool_new(const struct conf_pool *cp, const char *name)
 {
 	struct pool **bucket = bucket_of(name), *p;
-	struct counters *counters = cp->index >= 0 && cp->star == -1 ? exact[cp->index] : NULL;
+	bool lasts = cp->index >= 0 && cp->star == -1;
+	struct counters *counters = lasts ? exact[cp->index] : NULL;
+	struct pool_app *apps = lasts ? exact_apps[cp->index] : NULL;
 
-	if ((p = calloc(1, sizeof(*p))) == NULL)
-		return NULL;
-	p->apps = calloc((size_t)cp->napps, sizeof(*p->apps));
+	p = calloc(1, sizeof(*p));
+	if (apps == NULL)
+		apps = calloc((size_t)cp->napps, sizeof(*apps));
 	if (counters == NULL)
 		counters = calloc(1, sizeof(*counters));
-	if (p->apps == NULL || counters == NULL) {
-		free(p->apps);
-		if (cp->index < 0 || counters != exact[cp->index])
+	if (lasts) {
+		exact[cp->index] = counters;
+		exact_apps[cp->index] = apps;
+	}
+	if (p == NULL || apps == NULL || counters == NULL) {
+		if (!lasts) {
+			free(apps);
 			free(counters);
+		}
 		free(p);
 		errno = ENOMEM;
 		return NULL;
 	}
-	if (cp->index >= 0 && cp->star == -1)
-		exact[cp->index] = counters;
+	p->apps = apps;
 	p->counters = counters;
 	p->conf = cp;
 	p->error_log_fd = -1;
@@ -320,9 +329,10 @@ pool_settle(struct pool *p)
 	timeout_remove(&p->timer);
 	if (p->error_log_fd != -1)
 		close(p->error_log_fd);
-	if (p->conf->index < 0 || p->counters != exact[p->conf->index])
+	if (p->conf->index < 0 || p->counters != exact[p->conf->index]) {
 		free(p->counters);
-	free(p->apps);
+		free(p->apps);
+	}
 	free(p);
 }
 
@@ -451,7 +461,7 @@ worker_new(struct pool *p, int app, uint32_t number, enum worker_state state, in
 	w->pool = p;
 	w->app = app;
 	w->cause = END_DIED;
-	w->closes = p->apps[app].fragile;
+	w->closes = p->apps[app].closes;
 	w->start_ms = now_ms;
 	w->errors.fd = -1;
 	w->errors.pool = p;
@@ -648,27 +658,64 @@ link_freed(struct link *l, int64_t now_ms)
 	}
 }
 
+/* Ask a worker whether it is back at accept(). */
+static void
+doubt(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+
+	l->request = NULL;
+	w->busy--;
+	w->pool->busy--;
+	state_enter(w, WORKER_LEAVING);
+	w->asked = false;
+	/* Back or gone within moments, most likely: nobody else is started in its place so long. */
+	w->doubted = true;
+	w->pool->apps[w->app].starting++;
+	timeout_arm(&w->timer, now_ms + DOUBT_MS);
+	add_chore(w);
+}
+
+bool
+pool_leaves(const struct worker *w)
+{
+	const struct pool_app *a = &w->pool->apps[w->app];
+
+	/* A direct worker that stays after all is asked in vain, and then serves on; a forked one has to go. */
+	return w->nlinks == 1 && a->left >= (w->forked ? LEFT_MAX : 1) && w->requests + 1 == a->left_after;
+}
+
+void
+pool_left(struct worker *w)
+{
+	struct pool_app *a = &w->pool->apps[w->app];
+
+	if (w->requests == 0)
+		return;
+	a->left = w->requests == a->left_after ? a->left + 1 : 1;
+	a->left_after = w->requests;
+}
+
 void
 pool_put(struct link *l, bool served, int64_t now_ms)
 {
 	struct worker *w = l->worker;
 	struct pool_app *a = &w->pool->apps[w->app];
 	int max = w->pool->conf->max_requests;
+	bool leaves = served && pool_leaves(w);
 
 	if (served) {
 		w->requests++;
 		a->backoff_ms = 0;
 		if (max != 0 && w->requests >= (uint64_t)max)
 			set_retiring(w, END_MAX_REQUESTS);
-		if (w->requests > 1)
-			a->once = 0;
-		/* It is about to close: a second request would still find the connection open, and be lost. */
-		if (w->forked && a->once >= ONCE_MAX && l->fd != -1) {
-			close(l->fd);
-			l->fd = -1;
-		}
+		if (w->requests > a->left_after)
+			a->left = 0;
 	}
-	link_freed(l, now_ms);
+	if (leaves && !w->forked && !a->fragile && !w->retiring && w->state == WORKER_BUSY)
+		doubt(l, now_ms);
+	else
+		link_freed(l, now_ms);
 }
 
 void
@@ -715,16 +762,8 @@ pool_doubt(struct link *l, int64_t now_ms)
 		pool_overdue(l, END_DIED);
 		return;
 	}
-	l->request = NULL;
-	w->busy--;
-	w->pool->busy--;
-	state_enter(w, WORKER_LEAVING);
-	w->asked = false;
-	/* Back or gone within moments, most likely: nobody else is started in its place so long. */
-	w->doubted = true;
-	w->pool->apps[w->app].starting++;
-	timeout_arm(&w->timer, now_ms + DOUBT_MS);
-	add_chore(w);
+	w->closes = true;
+	doubt(l, now_ms);
 }
 
 bool
@@ -761,8 +800,6 @@ pool_returned(struct worker *w, int64_t now_ms)
 {
 	if (w->state != WORKER_LEAVING)
 		return;
-	if (w->doubted)
-		w->closes = true;
 	if (w->retiring) {
 		state_enter(w, WORKER_STOPPING);
 		return;
@@ -771,18 +808,48 @@ pool_returned(struct worker *w, int64_t now_ms)
 	state_enter(w, WORKER_IDLE);
 }
 
+/* So do all workers of its app, or it is to be taken for so. */
+static void
+all_close(struct worker *w)
+{
+	struct worker *o;
+
+	w->pool->apps[w->app].closes = true;
+	for (o = w->pool->workers; o != NULL; o = o->pool_next)
+		if (o->app == w->app)
+			o->closes = true;
+}
+
+void
+pool_closed(struct link *l, int64_t now_ms)
+{
+	struct worker *w = l->worker;
+	struct pool_app *a = &w->pool->apps[w->app];
+
+	if (w->forked || w->nlinks > 1 || w->requests == 0) {
+		pool_left(w);
+		pool_put(l, false, now_ms);
+		return;
+	}
+	if (!a->closes)
+		log_info("pool %s: app %s: closes its connection after a response; its workers will get no second request on one",
+		    w->pool->name, w->pool->conf->apps[w->app]->name);
+	all_close(w);
+	if (a->fragile)
+		pool_put(l, false, now_ms);
+	else
+		pool_doubt(l, now_ms);
+}
+
 void
 pool_fragile(struct worker *w)
 {
 	struct pool_app *a = &w->pool->apps[w->app];
-	struct worker *o;
 
 	if (a->fragile)
 		return;
 	a->fragile = true;
-	for (o = w->pool->workers; o != NULL; o = o->pool_next)
-		if (o->app == w->app)
-			o->closes = true;
+	all_close(w);
 	log_info("pool %s: app %s: does not survive an empty connection; its workers will not be asked with one when they have closed theirs",
 	    w->pool->name, w->pool->conf->apps[w->app]->name);
 }

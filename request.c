@@ -1497,7 +1497,8 @@ app_ended(struct request *r, bool clean, size_t unread, int64_t now_ms)
 	 * An answer before the whole request was taken, or rubbish after it: this connection is out of step. One that the
 	 * worker is about to close would still look open to the next request, which then is lost.
 	 */
-	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited || (l->worker->closes && l->worker->nlinks == 1)) {
+	if (!clean || r->up.len > 0 || !r->body_done || r->app_deaf || r->exited || (l->worker->closes && l->worker->nlinks == 1) ||
+	    pool_leaves(l->worker)) {
 		take_out(l, unread);
 		close(l->fd);
 		l->fd = -1;
@@ -1519,12 +1520,14 @@ app_lost(struct request *r, int64_t now_ms)
 {
 	struct link *l = r->link;
 	struct worker *w = l->worker;
+	/* It was about to close after the response before, or has died in the midst of the request: that can not be told apart. */
+	bool unread = r->app_reset && !r->app_began;
 	char text[128];
 
 	r->link = NULL;
 	close(l->fd);
 	l->fd = -1;
-	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && !r->app_began && r->app_reset && r->stdin_len == 0) {
+	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && unread && r->stdin_len == 0) {
 		/* It ended without having read its first request, not even one without a body: no request's fault. */
 		snprintf(text, sizeof(text), CANNOT_START "start: %s", log_wait_status(r->exit_status));
 		pool_failed(w, text, now_ms);
@@ -1534,10 +1537,15 @@ app_lost(struct request *r, int64_t now_ms)
 	}
 	if (r->exited) {
 		snprintf(text, sizeof(text), "FCGI process %ld %s", (long)r->pid, log_wait_status(r->exit_status));
+		if (unread && WIFEXITED(r->exit_status))
+			pool_left(w);
 		pool_overdue(l, END_DIED);
 	} else {
 		snprintf(text, sizeof(text), "FCGI process %ld closed the connection", (long)r->pid);
-		pool_put(l, false, now_ms);
+		if (unread)
+			pool_closed(l, now_ms);
+		else
+			pool_put(l, false, now_ms);
 	}
 	request_fail(r, now_ms, NULL, text);
 }

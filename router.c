@@ -870,12 +870,12 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 		pool_failed(w, reason, now_ms);
 	}
 	/*
-	 * Ended by itself, at once, and after it served one: a program that does not keep connections, whatever it is asked
-	 * for. Not so where we have closed it, because a second request was given up.
+	 * Ended by itself, and at once after a response: a program that does not keep connections, whatever it is asked for,
+	 * or counts its requests. Not so where we have closed it, because a request was given up.
 	 */
-	if (w->forked && w->requests == 1 && w->busy == 0 && (w->state != WORKER_LEAVING || w->doubted) &&
-	    w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE && WIFEXITED(status) && now_ms - w->idle_ms < START_MS)
-		w->pool->apps[w->app].once++;
+	if (w->busy == 0 && (w->state != WORKER_LEAVING || w->doubted) && w->state != WORKER_STOPPING &&
+	    w->state != WORKER_ELSEWHERE && WIFEXITED(status) && now_ms - w->idle_ms < START_MS)
+		pool_left(w);
 	close_links(w);
 	nworkers--;
 	/* The worker goes with its last request, so it is not looked at after that. */

@@ -685,7 +685,9 @@ struct pool_app {
 	int		 starting;	/* workers that will be idle soon */
 	int		 alive;		/* workers that will serve again: starting, idle, busy or leaving */
 	bool		 fragile;	/* an empty connection ends its workers: that they close is no reason to ask them with one */
-	int		 once;		/* forked workers in a row that have closed their one connection after their first response */
+	bool		 closes;	/* its workers close their connection after a response, and live */
+	uint64_t	 left_after;	/* responses after which the last worker that left by itself did so */
+	int		 left;		/* so many of them in a row; 0: one has served longer since */
 	int64_t		 backoff_ms;	/* current wait after a failed start, 0 = none */
 	int64_t		 retry_ms;	/* no start before this time */
 	char		 reason[TEXT_LEN + 32];	/* the message, why the last start failed */
@@ -780,6 +782,12 @@ void		 pool_overdue(struct link *, enum end_cause);
 void		 pool_idle_too_long(struct worker *);
 /* A leaving worker is back. */
 void		 pool_returned(struct worker *, int64_t now_ms);
+/* The link's request was lost: its worker closed the connection after the response before, and lives. */
+void		 pool_closed(struct link *, int64_t now_ms);
+/* It has ended by itself after a response. */
+void		 pool_left(struct worker *);
+/* Is the response that it gives now its last one, going by others of its app? It should not find the connection open then. */
+bool		 pool_leaves(const struct worker *);
 /* It has died of being asked whether it is back, and so would the others of its app. */
 void		 pool_fragile(struct worker *);
 /* Stop a worker: at once if it serves nobody, else with the end of its last request. */
