@@ -658,30 +658,12 @@ link_freed(struct link *l, int64_t now_ms)
 	}
 }
 
-/* Ask a worker whether it is back at accept(). */
-static void
-doubt(struct link *l, int64_t now_ms)
-{
-	struct worker *w = l->worker;
-
-	l->request = NULL;
-	w->busy--;
-	w->pool->busy--;
-	state_enter(w, WORKER_LEAVING);
-	w->asked = false;
-	/* Back or gone within moments, most likely: nobody else is started in its place so long. */
-	w->doubted = true;
-	w->pool->apps[w->app].starting++;
-	timeout_arm(&w->timer, now_ms + DOUBT_MS);
-	add_chore(w);
-}
-
 bool
 pool_leaves(const struct worker *w)
 {
 	const struct pool_app *a = &w->pool->apps[w->app];
 
-	/* A direct worker that stays after all is asked in vain, and then serves on; a forked one has to go. */
+	/* A direct worker that stays after all comes back, and then serves on; a forked one has to go. */
 	return w->nlinks == 1 && a->left >= (w->forked ? LEFT_MAX : 1) && w->requests + 1 == a->left_after;
 }
 
@@ -712,8 +694,8 @@ pool_put(struct link *l, bool served, int64_t now_ms)
 		if (w->requests > a->left_after)
 			a->left = 0;
 	}
-	if (leaves && !w->forked && !a->fragile && !w->retiring && w->state == WORKER_BUSY)
-		doubt(l, now_ms);
+	if (leaves && (w->forked || !a->fragile))
+		pool_leave(l, now_ms);
 	else
 		link_freed(l, now_ms);
 }
@@ -762,8 +744,16 @@ pool_doubt(struct link *l, int64_t now_ms)
 		pool_overdue(l, END_DIED);
 		return;
 	}
-	w->closes = true;
-	doubt(l, now_ms);
+	l->request = NULL;
+	w->busy--;
+	w->pool->busy--;
+	state_enter(w, WORKER_LEAVING);
+	w->asked = false;
+	/* Back or gone within moments, most likely: nobody else is started in its place so long. */
+	w->doubted = true;
+	w->pool->apps[w->app].starting++;
+	timeout_arm(&w->timer, now_ms + DOUBT_MS);
+	add_chore(w);
 }
 
 bool
@@ -800,6 +790,8 @@ pool_returned(struct worker *w, int64_t now_ms)
 {
 	if (w->state != WORKER_LEAVING)
 		return;
+	if (w->doubted)
+		w->closes = true;
 	if (w->retiring) {
 		state_enter(w, WORKER_STOPPING);
 		return;
