@@ -1520,8 +1520,11 @@ app_lost(struct request *r, int64_t now_ms)
 {
 	struct link *l = r->link;
 	struct worker *w = l->worker;
-	/* It was about to close after the response before, or has died in the midst of the request: that can not be told apart. */
-	bool unread = r->app_reset && !r->app_began;
+	/*
+	 * It took all of the request into its socket, left some of it there, and said nothing: most likely it was about to close
+	 * after the response before. That is no proof: PHP does not read the end of STDIN before its script runs.
+	 */
+	bool unread = r->app_reset && !r->app_began && r->body_done && r->up.len == 0 && !r->app_deaf;
 	char text[128];
 
 	r->link = NULL;
