@@ -1530,7 +1530,7 @@ app_lost(struct request *r, int64_t now_ms)
 	r->link = NULL;
 	close(l->fd);
 	l->fd = -1;
-	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && unread && r->stdin_len == 0) {
+	if (r->exited && WIFEXITED(r->exit_status) && w->requests == 0 && !r->app_began && r->app_reset && r->stdin_len == 0) {
 		/* It ended without having read its first request, not even one without a body: no request's fault. */
 		snprintf(text, sizeof(text), CANNOT_START "start: %s", log_wait_status(r->exit_status));
 		pool_failed(w, text, now_ms);
