@@ -5,6 +5,8 @@
 . "${0%/*}/gate.sh"
 plan 30
 
+# AddressSanitizer does not let another library be loaded before it.
+cp "$top/t/bin/app" "$bin"
 make_user user
 start_zfpm <<-\END
 	app app { command @bin@/app }
