@@ -694,10 +694,13 @@ pool_put(struct link *l, bool served, int64_t now_ms)
 		if (w->requests > a->left_after)
 			a->left = 0;
 	}
-	if (leaves && (w->forked || !a->fragile))
+	if (leaves && (w->forked || !a->fragile) && !w->retiring && w->state == WORKER_BUSY) {
 		pool_leave(l, now_ms);
-	else
+		if (w->forked)
+			set_retiring(w, END_CLOSED);
+	} else {
 		link_freed(l, now_ms);
+	}
 }
 
 void

@@ -853,7 +853,7 @@ worker_exited(struct worker *w, int status, int64_t now_ms)
 	finish_errors(&w->errors);
 	if (expected && !w->retiring)
 		w->cause = END_CLOSED;
-	if (expected && status == 0)
+	if (expected && (status == 0 || w->retiring))
 		log_debug("pool %s: worker %ld: exited after %llu requests", w->pool->name, (long)w->pid, (unsigned long long)w->requests);
 	else if (crashed && w->state != WORKER_STOPPING && w->state != WORKER_ELSEWHERE)
 		log_warnx("pool %s: worker %ld: %s after %llu requests", w->pool->name, (long)w->pid, log_wait_status(status),
