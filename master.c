@@ -2424,7 +2424,9 @@ begin(void)
 static void
 resume(void)
 {
+	int64_t end_ms = os_now_ms() + RESUME_MS;
 	struct client *c;
+	struct conf *anew;
 	sigset_t none;
 	char err[512];
 	int i;
@@ -2432,8 +2434,17 @@ resume(void)
 	if (upgrade_load(&m, start->state_fd) == -1)
 		fatalx("upgrade: what the program before has left can not be read");
 	make_run_dir(false);
-	if (listen_open(conf, NULL, err, sizeof(err)) == -1)
-		fatalx("%s", err);
+	/* As in load() of zfpm.c: the address that can not be had may come and go with the line that names it. */
+	while (listen_open(conf, NULL, err, sizeof(err)) == -1) {
+		if (os_now_ms() >= end_ms)
+			fatalx("%s", err);
+		log_warnx("%s", err);
+		poll(NULL, 0, RESUME_NAP_MS);
+		if ((anew = conf_load(start->file, false, stderr)) != NULL) {
+			conf_free(conf);
+			conf = anew;
+		}
+	}
 	if (m.control_path == NULL || strcmp(m.control_path, conf->control) != 0) {
 		if (m.control_path != NULL)
 			unlink(m.control_path);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -299,6 +300,22 @@ detach(void)
 	return ready[1];
 }
 
+/*
+ * The configuration, or NULL after its errors have been said. The program before has read it a moment ago, and became us because
+ * it was right. If somebody is writing to a file of it just now, it can be so again, and what runs goes on meanwhile:
+ * to end would be the end of that.
+ */
+static struct conf *
+load(const struct start *start)
+{
+	int64_t end_ms = os_now_ms() + RESUME_MS;
+	struct conf *conf;
+
+	while ((conf = conf_load(start->file, false, stderr)) == NULL && start->state_fd != -1 && os_now_ms() < end_ms)
+		poll(NULL, 0, RESUME_NAP_MS);
+	return conf;
+}
+
 /* Become the master. */
 static int
 run(const struct options *o, int argc, char **argv)
@@ -326,7 +343,7 @@ run(const struct options *o, int argc, char **argv)
 	start.file = again[2];
 	start.argv = again;
 
-	if ((conf = conf_load(start.file, false, stderr)) == NULL)
+	if ((conf = load(&start)) == NULL)
 		return 1;
 	if (o->background && start.state_fd == -1) {
 		if (conf->log_target == LOG_TO_STDERR)

@@ -25,6 +25,8 @@
 #define MAX_APPS		16	/* apps that one pool can name */
 #define POOL_NAME_LEN		255
 #define TEXT_LEN		256	/* of a reason that travels in a message */
+#define RESUME_MS		10000	/* after an upgrade, for a configuration to be right that was it a moment ago */
+#define RESUME_NAP_MS		500	/* between two looks at it */
 #define TERM_AGAIN_MS		250	/* from SIGTERM to the second one: see kill_overdue() in master.c */
 
 /* ---- conf.c: zfpm.conf -> struct conf; read as root, before the fork ------- */

@@ -5,7 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/gate.sh"
 . "${0%/*}/generations.sh"
-plan 56
+plan 62
 
 # A binary of this test's own, to be replaced by another of another version.
 mkdir "$tmp/prog" "$tmp/next"
@@ -111,9 +111,10 @@ is "$status $(worker_of r2) $(worker_of r3) $(worker_of r4)" "0 $(worker_of r1) 
 wait_for_log 'stderr: r4'
 is "$(sed -n 's/.*: stderr: \(r[0-9]\)$/\1/p' "$tmp/zfpm.log" | tr '\n' ' ')" 'r2 r3 r4 ' "in the order in which they came"
 is "$(json '$pool{one}{counters}{requests}')" 4 "and counted"
+twice() { [ "$(in_log 'upgrade: done: ')" -eq 2 ]; }
 kill -USR2 "$zfpm_pid"
 kill -HUP "$zfpm_pid"
-passes "SIGUSR2 does it too, and a SIGHUP at the same time is no harm" wait_for_log 'upgrade: version 0.1-next is running'
+passes "SIGUSR2 does it too, and a SIGHUP at the same time is no harm" wait_until twice
 is "$(pid_of two)" "$two" "the worker stays"
 
 # A configuration that can not be carried out is no reason to end
@@ -141,6 +142,30 @@ refused "another router_user" router_user
 two=$(pid_of two)
 upgrade
 is "$status $(pid_of two)" "0 $two" "after all that an upgrade goes well"
+
+# Nor one that somebody writes to just then: it was right a moment ago, and so it can be again
+cat >"$tmp/meanwhile" <<-END
+	#!/bin/sh
+	[ "\$1" != -t ] || exec $built "\$@"
+	cp $tmp/broken $tmp/zfpm.conf
+	cp $built $tmp/prog/new && mv $tmp/prog/new $tmp/prog/zfpm
+	exec $tmp/prog/zfpm "\$@"
+END
+for line in nonsense "listen $tmp/none/zfpm.sock"; do
+	{ cat "$tmp/good"; echo "$line"; } >"$tmp/broken"
+	put "$tmp/meanwhile"
+	hold_in one r1
+	seen=$(in_log "unknown directive 'nonsense'|$tmp/none/zfpm.sock: No such file")
+	again() { [ "$(in_log "unknown directive 'nonsense'|$tmp/none/zfpm.sock: No such file")" -gt "$seen" ]; }
+	"$control" upgrade -c "$tmp/zfpm.conf" >"$tmp/out" 2>"$tmp/err" &
+	upgrading=$!
+	passes "a configuration that has become wrong since it was looked at ('${line%% *}') is told of" wait_until again
+	let_go r1
+	is "$status" 0 "what runs goes on"
+	cp "$tmp/good" "$tmp/zfpm.conf"
+	wait "$upgrading"
+	is "$? $(pid_of two)" "0 $two" "and when it is right again so does zfpm"
+done
 
 # Several generations
 wait_until one_router
