@@ -83,11 +83,14 @@ json() {
 	zs -f json
 	perl "$t/unit/json.pl" "$@" <"$tmp/page" 2>&1
 }
-json_is() { [ "$(json "$1")" = "$2" ]; }
-# comes EXPRESSION VALUE TITLE: it is so before long
+json_is() {
+	json_is=$(json "$1")
+	[ "$json_is" = "$2" ]
+}
+# comes EXPRESSION VALUE TITLE: it is so before long; it may be something else in the next moment
 comes() {
 	wait_until json_is "$1" "$2"
-	is "$(json "$1")" "$2" "$3"
+	is "$json_is" "$2" "$3"
 }
 workers_of() { printf '@{$pool{"%s"}{workers}}{qw(total idle busy starting stopping finishing)}' "$1"; }
 metric() { perl "$t/unit/openmetrics.pl" "$@" <"$tmp/page"; }

@@ -63,7 +63,7 @@ release() {
 	done
 }
 
-# The answer to FCGI_GET_VALUES says that all that came before it has been read.
+# The answer to FCGI_GET_VALUES says that all that came before it has been read; so does the end of the request.
 enqueue() {
 	gate_name=$1 gate_pool=$2
 	shift 2
@@ -71,7 +71,7 @@ enqueue() {
 	printf 'begin 1\nparams 1\nend STDIN 1\nrecord GET_VALUES 0 0\nwait 1\nclosed\n' |
 	    "$bin/client" script "$sock" -P "$gate_pool" -t 60 -q "${gate_query%&}" >"$tmp/$gate_name" 2>"$tmp/$gate_name.txt" &
 	eval "gate_$gate_name=$!"
-	wait_until grep -q '^GET_VALUES_RESULT' "$tmp/$gate_name" || diag "$gate_name is not read"
+	wait_until grep -Eq '^(GET_VALUES_RESULT|END_REQUEST)' "$tmp/$gate_name" || diag "$gate_name is not read"
 }
 
 enqueue_held() {

@@ -54,10 +54,14 @@ json() {
 	timeout 60 "${control:-$zfpm}" status -f json -c "$tmp/zfpm.conf" 2>"$tmp/json.err" </dev/null |
 	    perl "$t/unit/json.pl" "$@" 2>&1
 }
-json_is() { [ "$(json "$1")" = "$2" ]; }
+json_is() {
+	json_is=$(json "$1")
+	[ "$json_is" = "$2" ]
+}
+# What was seen then counts: it may be something else in the next moment.
 comes() {
 	wait_until json_is "$1" "$2"
-	is "$(json "$1")" "$2" "$3"
+	is "$json_is" "$2" "$3"
 }
 cause() { echo "\$pool{'$1'}{counters}{restarts}{$2}"; }
 pid_of() { request "$@" | sed -n 's/^pid //p'; }
