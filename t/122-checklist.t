@@ -384,12 +384,11 @@ is "$(ends)" 'id=1 REQUEST_COMPLETE,id=1 REQUEST_COMPLETE,' "37: the other bits 
 body="$(record 1 1 0001000000000000)$(record 4 1 "$pool$(pair QUERY_STRING 'noheaders&out=0&status=4043440900&pstatus=2')")$(record 4 1 '')$(record 5 1 '')"
 is "$(echo "$body" | raw)" "$(record 3 1 f102030402000000)" "38: END_REQUEST is the application's: four bytes of its status, one of the protocol's, three reserved"
 script -q sleep=0.3 <<-\EOF
-	begin 1 responder 1
+	begin 1 responder 0
 	params 1
 	end STDIN 1
 	begin 2 responder 1
-	wait 1
-	wait 2
+	closed
 EOF
 is "$(ends)" 'id=2 CANT_MPX_CONN,id=1 REQUEST_COMPLETE,' "39: a second request at a time on a connection ends with FCGI_CANT_MPX_CONN, the first is not harmed"
 mkdir -m 1777 "$tmp/notes"
@@ -456,13 +455,13 @@ is "$(ends)" 'id=1 REQUEST_COMPLETE,id=1 REQUEST_COMPLETE,' "44: one that has cr
 # ---- roles: 6 -----------------------------------------------------------------------------------------------------
 
 script -q 'out=3&early=3' -p CONTENT_LENGTH=100000 <<-\EOF
-	begin 1 responder 1
+	begin 1 responder 0
 	params 1
 	record STDIN 1 65535
 	wait 2
 	record STDIN 1 34465
 	end STDIN 1
-	wait 1
+	closed
 EOF
 like "$(types)" '^STDOUT id=1,STDOUT id=1,.*END_REQUEST' "45: a response may begin before the end of STDIN, though not before that of PARAMS"
 request p -B 1000 -T 500 -O note="$tmp/notes/46" >"$tmp/out" 2>"$tmp/err"
