@@ -78,13 +78,17 @@ neighbour() {
 
 # ask MODE: a request to its pool; $status, $tmp/out, $tmp/err, and $server, the process that is the app server
 server_of() { sed -n "s/.*pool $1: app server \([0-9]*\): started .*/\1/p" "$tmp/zfpm.log" | tail -n 1; }
+server_logged() {
+	server=$(server_of "$pool")
+	[ -n "$server" ]
+}
 ask() {
 	pool=bad-$(name_of "$1")
 	status=0
 	start=$(date +%s)
 	request "$pool" -t 30 >"$tmp/out" 2>"$tmp/err" || status=$?
 	took=$(($(date +%s) - start))
-	server=$(server_of "$pool")
+	wait_until server_logged	# by the master, which may come to it later than we
 }
 session_gone() { [ -z "$(ps -o pid= -s "$server")" ]; }
 is_ended() { passes "$1" wait_until session_gone || diag "$(ps -o pid,ppid,args -s "$server")"; }
