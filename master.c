@@ -483,14 +483,16 @@ kill_overdue(int64_t now_ms)
 			proc_kill(p);
 			continue;
 		}
+		sooner(&next, p->kill_ms);
+		if (p->kind != PROC_DIRECT || p->told_twice)
+			continue;
 		again_ms = p->kill_ms - p->patience_ms + (p->patience_ms < 2 * TERM_AGAIN_MS ? p->patience_ms / 2 : TERM_AGAIN_MS);
-		if (p->kind == PROC_DIRECT && !p->told_twice && again_ms <= now_ms) {
+		if (again_ms <= now_ms) {
 			kill(p->pid, SIGTERM);
 			p->told_twice = true;
-		}
-		sooner(&next, p->kill_ms);
-		if (p->kind == PROC_DIRECT && !p->told_twice)
+		} else {
 			sooner(&next, again_ms);
+		}
 	}
 	return next;
 }
